@@ -1,0 +1,284 @@
+//! Calls, and jobs: the same seen as something that can be asked about.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AccountId, ElementId, Head, JobId, Json, Problem, ServerId, Timestamp, WorldId};
+
+/// Time a call has where its caller does not say, in milliseconds.
+pub const DEADLINE_DEFAULT_MS: u64 = 30_000;
+/// Time a call may have at most, in milliseconds.
+pub const DEADLINE_MAX_MS: u64 = 3_600_000;
+/// Times that a step may run, ask and run again.
+pub const ROUNDS_MAX: u32 = 8;
+/// Questions that one call may ask.
+pub const QUESTIONS_MAX: usize = 64;
+/// Answers of one call, in bytes of JSON.
+pub const ANSWERS_MAX: usize = 256 * 1024;
+
+/// Who makes a call.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Caller {
+    /// Somebody of this server.
+    Local {
+        /// As which account, if as one.
+        account: Option<AccountId>,
+        /// Whether it is the operator.
+        operator: bool,
+    },
+    /// Another server.
+    Remote {
+        /// Which: authenticated by its connection.
+        server: ServerId,
+        /// Whom it says it calls for. Gives nothing.
+        claim: Option<AccountId>,
+        /// The protection ids it showed, checked.
+        presented: Vec<Presented>,
+    },
+    /// This node itself, telling what it found out.
+    Node,
+}
+
+impl Caller {
+    /// The server that calls, if it is another.
+    pub fn server(&self) -> Option<ServerId> {
+        match self {
+            Self::Remote { server, .. } => Some(*server),
+            Self::Local { .. } | Self::Node => None,
+        }
+    }
+
+    /// The local account that acts.
+    pub fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Local { account, .. } => *account,
+            Self::Remote { .. } | Self::Node => None,
+        }
+    }
+}
+
+/// A protection id that was checked on this connection.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Presented {
+    /// The list it is for, as names are compared.
+    pub list: String,
+    /// Its hash.
+    pub hash: [u8; 32],
+}
+
+/// What a root may still use up, with all that follows from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Budget {
+    /// Events that may still be fired.
+    pub events: u32,
+    /// Script fuel left.
+    pub fuel: u64,
+    /// Servers that may still be passed on the way.
+    pub hops: u8,
+}
+
+/// The first call of a cascade.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Root {
+    /// The first call's job.
+    pub job: JobId,
+    /// The servers on the way from there, the first one first.
+    pub path: Vec<ServerId>,
+    /// What is left of its budget.
+    pub budget: Budget,
+}
+
+/// One use of the API.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// Its job.
+    pub id: JobId,
+    /// The command's name.
+    pub command: String,
+    /// Who calls.
+    pub caller: Caller,
+    /// Its arguments, an object.
+    pub args: Json,
+    /// The world it is meant for, where one is named.
+    pub world: Option<String>,
+    /// Echoed untouched.
+    pub meta: Json,
+    /// Until when it is worth doing.
+    pub deadline_at: Timestamp,
+    /// The cascade it belongs to.
+    pub root: Root,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// An action, a right or a rule said no. Nothing changed.
+    Refused,
+    /// It could not be done. Nothing changed.
+    Failed,
+    /// It was handed over to another server, which has not answered. Settles by itself.
+    Unknown,
+}
+
+impl Outcome {
+    /// How a call ends that ended with this problem.
+    pub fn of(problem: &Problem) -> Self {
+        if problem.code.exit() == 5 { Self::Refused } else { Self::Failed }
+    }
+
+    /// The outcome's name in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Something a step must know from elsewhere before it can decide.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Question {
+    /// A reading call at another server.
+    Ask {
+        /// Where.
+        server: ServerId,
+        /// The command.
+        command: String,
+        /// Its arguments.
+        args: Json,
+        /// How long to wait for it, where an old answer would do as well, in milliseconds.
+        patience_ms: Option<u64>,
+    },
+    /// Who is the server that somebody calls by this name? Asked of the first peers' hellos.
+    Meet(String),
+    /// Which server is this account's home? Asked of the network.
+    Find(AccountId),
+}
+
+/// A question with the place at which it came up.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Need {
+    /// The path of events and actions, and the count of that question there.
+    pub place: String,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What came back for a question.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// The question as it was asked: another one at its place starts the attempt again.
+    pub question: Question,
+    /// The result, or why there is none.
+    pub result: Result<Json, Problem>,
+}
+
+/// Answers by place.
+pub type Answers = BTreeMap<String, Answer>;
+
+/// Something that is wanted done elsewhere, once.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Tell {
+    /// Where.
+    pub server: ServerId,
+    /// The command.
+    pub command: String,
+    /// Its arguments.
+    pub args: Json,
+    /// For whom, as a claim.
+    pub claim: Option<AccountId>,
+    /// The cascade it belongs to.
+    pub root: Root,
+    /// Until when it is worth doing; none: whenever contact is made.
+    pub deadline_at: Option<Timestamp>,
+    /// The job that ends as this ends.
+    pub job: Option<JobId>,
+}
+
+/// Where a job stands.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum JobStatus {
+    /// It asked, and waits for answers.
+    Asking {
+        /// What it waits for.
+        needs: Vec<Need>,
+    },
+    /// Its whole content was forwarded.
+    Told {
+        /// Where to.
+        server: ServerId,
+        /// The number in that lane.
+        number: u64,
+        /// Whether its deadline passed after it may have been handed over.
+        unknown: bool,
+    },
+    /// It is over.
+    Finished {
+        /// How.
+        outcome: Outcome,
+        /// What it gave back, where it was done.
+        result: Json,
+        /// Why not, where it was not.
+        problem: Option<Problem>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A call seen as something that can be asked about.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The call.
+    pub call: Call,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// Time of its first run: fixed for all rounds.
+    pub started_at: Timestamp,
+    /// Seed of its randomness: fixed for all rounds.
+    pub seed: [u8; 32],
+    /// Rounds of asking so far.
+    pub rounds: u32,
+    /// Attempts begun anew because a question changed.
+    pub attempts: u32,
+    /// Answers so far.
+    pub answers: Answers,
+    /// The number in its sender's lane, where another server told it.
+    pub number: Option<u64>,
+    /// What its event log traced.
+    pub trace: Vec<String>,
+    /// Feeds it wrote to, as far as the caller may see them.
+    pub heads: Vec<(WorldId, Head)>,
+    /// What it changed, as far as the caller may see it.
+    pub touched: Vec<(ElementId, String)>,
+}
+
+impl Job {
+    /// Its outcome as it is shown: unknown goes with started.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.status {
+            JobStatus::Asking { .. } => None,
+            JobStatus::Told { unknown, .. } => unknown.then_some(Outcome::Unknown),
+            JobStatus::Finished { outcome, .. } => Some(*outcome),
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status, JobStatus::Finished { .. })
+    }
+
+    /// The result, or the problem, of a finished job.
+    pub fn result(&self) -> Option<Result<Json, Problem>> {
+        match &self.status {
+            JobStatus::Finished { problem: Some(problem), .. } => Some(Err(problem.clone())),
+            JobStatus::Finished { result, .. } => Some(Ok(result.clone())),
+            JobStatus::Asking { .. } | JobStatus::Told { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Plain data and its invariants: what every other room talks about. Pure: no I/O, no clock, no
+//! randomness.
+
+mod bootstrap;
+mod call;
+mod definition;
+mod event;
+mod id;
+mod name;
+mod problem;
+mod row;
+mod server;
+mod settings;
+mod snapshot;
+mod thing;
+mod time;
+mod value;
+
+pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
+pub use call::{
+    ANSWERS_MAX, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
+    JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, Root, Tell,
+};
+pub use definition::{
+    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition, Group,
+    Mapped, On, TypeDefinition, VALUE_BYTES_DEFAULT,
+};
+pub use event::{Audience, Event, EventKind, Feed, Head};
+pub use id::{
+    AccountId, ElementId, EntryId, Incarnation, JobId, KeyId, LogId, ParseIdError, ServerId,
+    TypeId, WorldId,
+};
+pub use name::{Name, NameMistake, Place, PlaceMistake};
+pub use problem::{Code, Problem};
+pub use row::{Change, Changes, Key, Lane, Node, Outbox, Received, Row, Sent, Span, Turn};
+pub use server::{
+    Bond, Contact, InboxEntry, InboxKind, Limit, Protection, ProtectionState, Server, ServerState,
+    Try,
+};
+pub use settings::{Settings, SettingsMistake};
+pub use snapshot::{Damaged, Snapshot};
+pub use thing::{
+    Account, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following, SignedRecord,
+    World,
+};
+pub use time::Timestamp;
+pub use value::{Json, Kind, KindMistake, Level, depth_of, suggest};

@@ -1,0 +1,108 @@
+//! What a room that decides may ask of stored state.
+
+use std::sync::Arc;
+
+use super::{
+    Account, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Contact, Element,
+    ElementId, EntryId, Following, InboxEntry, Job, JobId, Key, KeyId, Lane, Node, Outbox, Problem,
+    Protection, Row, Server, ServerId, Turn, TypeDefinition, TypeId, World, WorldId,
+};
+
+/// A stored value does not match its checksum, or is not what its key says.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the stored row {0} is damaged")]
+pub struct Damaged(pub String);
+
+impl From<Damaged> for Problem {
+    fn from(damaged: Damaged) -> Self {
+        Self::new(super::Code::Damaged, damaged.to_string())
+            .hint("restore a backup, or remove the thing; the store was not changed")
+    }
+}
+
+/// Stored state at one moment, and what is known of contacts.
+pub trait Snapshot {
+    /// The row under `key`.
+    ///
+    /// # Errors
+    /// It is damaged.
+    fn row(&self, key: &Key) -> Result<Option<Row>, Damaged>;
+
+    /// At most `limit` rows from `first` to `last`, both included, ascending.
+    ///
+    /// # Errors
+    /// One of them is damaged.
+    fn rows(&self, first: &Key, last: &Key, limit: usize) -> Result<Vec<(Key, Row)>, Damaged>;
+
+    /// The last row from `first` to `last`, both included.
+    ///
+    /// # Errors
+    /// It is damaged.
+    fn last_row(&self, first: &Key, last: &Key) -> Result<Option<(Key, Row)>, Damaged>;
+
+    /// What is known of the contact with a server.
+    fn contact(&self, server: ServerId) -> Contact;
+}
+
+macro_rules! typed {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $arg_type:ty),*) -> $variant:ident $value:ty, $key:expr;)*) => {
+        impl dyn Snapshot + '_ {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// It is damaged.
+                pub fn $name(&self, $($arg: $arg_type),*) -> Result<Option<$value>, Damaged> {
+                    let key = $key;
+                    match self.row(&key)? {
+                        Some(Row::$variant(value)) => Ok(Some(value)),
+                        Some(_) => Err(Damaged(format!("{key:?}"))),
+                        None => Ok(None),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+typed! {
+    /// The node itself.
+    node() -> Node Arc<Node>, Key::Node;
+    /// A turn.
+    turn(number: u64) -> Turn Arc<Turn>, Key::Turn(number);
+    /// A local account.
+    account(id: AccountId) -> Account Arc<Account>, Key::Account(id);
+    /// A local account's secret key.
+    secret(id: AccountId) -> Secret [u8; 32], Key::Secret(id);
+    /// A world.
+    world(id: WorldId) -> World Arc<World>, Key::World(id);
+    /// A type.
+    element_type(id: TypeId) -> Type Arc<TypeDefinition>, Key::Type(id);
+    /// An element.
+    element(world: WorldId, id: ElementId) -> Element Arc<Element>, Key::Element(world, id);
+    /// Another server.
+    server(id: ServerId) -> Server Arc<Server>, Key::Server(id);
+    /// A server on a list.
+    protection(server: ServerId, list: &str) -> Protection Arc<Protection>, Key::Protection(server, list.to_owned());
+    /// An entry of the inbox.
+    inbox(id: EntryId) -> Inbox Arc<InboxEntry>, Key::Inbox(id);
+    /// A key for programs.
+    api_key(id: KeyId) -> ApiKey Arc<ApiKey>, Key::ApiKey(id);
+    /// A job that was not finished in the turn that took it.
+    job(id: JobId) -> Job Arc<Job>, Key::Job(id);
+    /// What is still to be told to a server.
+    outbox(server: ServerId) -> Outbox Arc<Outbox>, Key::Outbox(server);
+    /// What was taken from a server.
+    lane(server: ServerId) -> Lane Arc<Lane>, Key::Lane(server);
+    /// A feed that we receive.
+    following(server: ServerId, world: WorldId) -> Following Arc<Following>, Key::Following(server, world);
+    /// A copy of another server's account.
+    cached_account(id: AccountId) -> CachedAccount Arc<CachedAccount>, Key::CachedAccount(id);
+    /// The element behind another server's name for it.
+    cached_place(server: ServerId, name: &str) -> CachedPlace CachedPlace, Key::CachedPlace(server, name.to_owned());
+    /// A remote value.
+    cached_value(server: ServerId, element: ElementId, reader: Option<AccountId>, attribute: &str) -> CachedValue Arc<CachedValue>,
+        Key::CachedValue(server, element, reader, attribute.to_owned());
+    /// The id under a name.
+    id_at(key: Key) -> Id [u8; 16], key;
+}

@@ -1,0 +1,138 @@
+//! Things that are kept: accounts, worlds, elements, and what we know of others'.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccountId, ElementId, Head, Json, KeyId, Kind, LogId, Name, ServerId, Timestamp, TypeId,
+    WorldId,
+};
+
+/// A signed record as it was received, byte for byte. What it says is read by `trust`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SignedRecord(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+impl std::fmt::Debug for SignedRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SignedRecord({} bytes)", self.0.len())
+    }
+}
+
+/// An account at home here: we hold its key and its truth.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Account {
+    /// Who.
+    pub id: AccountId,
+    /// Its name here.
+    pub name: Name,
+    /// Its record, signed with its key.
+    pub record: SignedRecord,
+    /// Since when.
+    pub added_at: Timestamp,
+}
+
+/// An account of another server: a copy of its record, with a time to live.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CachedAccount {
+    /// Who.
+    pub id: AccountId,
+    /// Its name at its home.
+    pub name: Name,
+    /// Where it is at home.
+    pub home: ServerId,
+    /// Its record as received.
+    pub record: SignedRecord,
+    /// The key that the record names.
+    pub key: [u8; 32],
+    /// When it was fetched.
+    pub fetched_at: Timestamp,
+    /// Until when it counts as fresh.
+    pub until: Timestamp,
+}
+
+/// A container of elements with a change log of its own.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct World {
+    /// Which.
+    pub id: WorldId,
+    /// Whose.
+    pub owner: AccountId,
+    /// Its name among its owner's worlds.
+    pub name: Name,
+    /// Since when.
+    pub added_at: Timestamp,
+}
+
+/// An instance of a type, with live attribute values and exactly one owner.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Element {
+    /// Which.
+    pub id: ElementId,
+    /// Where.
+    pub world: WorldId,
+    /// What it is made from.
+    pub type_id: TypeId,
+    /// Whose.
+    pub owner: AccountId,
+    /// Its name in its world, if it has one.
+    pub name: Option<Name>,
+    /// The values that differ from their defaults, by attribute.
+    pub values: BTreeMap<String, Json>,
+}
+
+/// A value of another server's element, as its home gave it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CachedValue {
+    /// The value.
+    pub value: Json,
+    /// What its kind is, so that a write can be checked before it is sent.
+    pub kind: Kind,
+    /// Until when it counts as fresh.
+    pub until: Timestamp,
+    /// The feed's number when it was read.
+    pub head: Head,
+    /// Whether something newer is known to exist.
+    pub outdated: bool,
+}
+
+/// What a remote name stood for when its home last told us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CachedPlace {
+    /// The world.
+    pub world: WorldId,
+    /// The element.
+    pub element: ElementId,
+}
+
+/// A feed of another's world that we receive.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Following {
+    /// Whose world it is.
+    pub server: ServerId,
+    /// Which.
+    pub world: WorldId,
+    /// The feed's log; a new one means that its home starts to count anew.
+    pub log: LogId,
+    /// The newest number that is stored here.
+    pub seq: u64,
+}
+
+/// A key for programs. What is stored is its hash.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Which.
+    pub id: KeyId,
+    /// What its maker calls it.
+    pub name: Name,
+    /// blake3 of the key.
+    pub hash: [u8; 32],
+    /// The accounts it may act as.
+    pub accounts: Vec<AccountId>,
+    /// Whether it is an operator's.
+    pub admin: bool,
+    /// Until when.
+    pub expires_at: Option<Timestamp>,
+    /// Since when.
+    pub added_at: Timestamp,
+}

@@ -1,0 +1,244 @@
+//! Records: who somebody is now. An id is the hash of an inception, so nobody can claim another's.
+
+use serde::{Deserialize, Serialize};
+
+use super::signed::{self, BadSignature, KeyPair};
+use crate::model::{AccountId, Name, ServerId, SignedRecord};
+
+const CONTEXT: &str = "freehold 1 record";
+/// Bytes of a signed record at most.
+const RECORD_BYTES_MAX: usize = 1_024;
+
+/// Whose record it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum RecordKind {
+    /// A server's.
+    Server,
+    /// An account's.
+    Account,
+}
+
+/// What an id is the hash of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Inception {
+    /// Whose.
+    pub kind: RecordKind,
+    /// The first key.
+    pub key: [u8; 32],
+    /// blake3 of the recovery key.
+    pub recovery_hash: [u8; 32],
+    /// Makes the id unlike any other.
+    pub nonce: [u8; 16],
+}
+
+impl Inception {
+    /// The hash that the id (version 8) is made from.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new_derive_key("freehold 1 inception");
+        hash.update(&[match self.kind {
+            RecordKind::Server => 0,
+            RecordKind::Account => 1,
+        }]);
+        hash.update(&self.key);
+        hash.update(&self.recovery_hash);
+        hash.update(&self.nonce);
+        *hash.finalize().as_bytes()
+    }
+}
+
+/// What a record says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// How it began.
+    pub inception: Inception,
+    /// Grows with each record of the same id, from 0.
+    pub sequence: u64,
+    /// The key of today.
+    pub key: [u8; 32],
+    /// blake3 of the recovery key of today.
+    pub recovery_hash: [u8; 32],
+    /// What it calls itself.
+    pub name: Name,
+    /// An account's home.
+    pub home: Option<ServerId>,
+    /// Who signed it: the key before it, or the recovery key.
+    pub signer: [u8; 32],
+}
+
+impl Record {
+    /// The first record of somebody.
+    pub fn first(inception: Inception, name: Name, home: Option<ServerId>) -> Self {
+        let (key, recovery_hash) = (inception.key, inception.recovery_hash);
+        Self { inception, sequence: 0, key, recovery_hash, name, home, signer: key }
+    }
+
+    /// A server's id, where it is a server's record.
+    pub fn server_id(&self) -> Option<ServerId> {
+        matches!(self.inception.kind, RecordKind::Server)
+            .then(|| ServerId::of_hash(&self.inception.hash()))
+    }
+
+    /// An account's id, where it is an account's record.
+    pub fn account_id(&self) -> Option<AccountId> {
+        matches!(self.inception.kind, RecordKind::Account)
+            .then(|| AccountId::of_hash(&self.inception.hash()))
+    }
+
+    /// Signs the record. `keys` must be the pair of its signer.
+    pub fn sign(&self, keys: &KeyPair) -> SignedRecord {
+        let payload = serde_cbor::ser::to_vec_packed(self).unwrap_or_default();
+        SignedRecord(keys.sign(CONTEXT, payload))
+    }
+}
+
+/// A record whose signature and id were checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified(Record);
+
+impl Verified {
+    /// What it says.
+    pub fn record(&self) -> &Record {
+        &self.0
+    }
+}
+
+/// A record cannot be believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum VerifyRecordError {
+    /// It is no record, or too large.
+    #[error("it is no record")]
+    Malformed,
+    /// Its signature does not hold.
+    #[error("the signature does not hold")]
+    BadSignature,
+    /// Its signer is neither the key before it nor the recovery key.
+    #[error("it is signed by a key that has no say in it")]
+    WrongSigner,
+    /// It is of somebody else, or not newer than what we have.
+    #[error("it does not follow the record that we have")]
+    NotNewer,
+}
+
+impl From<BadSignature> for VerifyRecordError {
+    fn from(_: BadSignature) -> Self {
+        Self::BadSignature
+    }
+}
+
+impl Verified {
+    /// Verifies a record that is seen for the first time.
+    ///
+    /// # Errors
+    /// Says why it cannot be believed.
+    pub fn first_seen(record: &SignedRecord) -> Result<Self, VerifyRecordError> {
+        let record = decode(record)?;
+        let first = record.sequence == 0
+            && record.key == record.inception.key
+            && record.recovery_hash == record.inception.recovery_hash;
+        let signer = record.signer == record.inception.key;
+        let recovered = *blake3::hash(&record.signer).as_bytes() == record.inception.recovery_hash;
+        if (first && signer) || (record.sequence > 0 && (signer || recovered)) {
+            return Ok(Self(record));
+        }
+        Err(VerifyRecordError::WrongSigner)
+    }
+
+    /// Verifies a record against the one that we have of the same id. The same record again is
+    /// fine; an older one is not.
+    ///
+    /// # Errors
+    /// Says why it cannot be believed.
+    pub fn following(record: &SignedRecord, held: &Record) -> Result<Self, VerifyRecordError> {
+        let next = decode(record)?;
+        if next.inception != held.inception {
+            return Err(VerifyRecordError::NotNewer);
+        }
+        if next == *held {
+            return Ok(Self(next));
+        }
+        if next.sequence <= held.sequence {
+            return Err(VerifyRecordError::NotNewer);
+        }
+        let recovered = *blake3::hash(&next.signer).as_bytes() == held.recovery_hash;
+        if next.signer != held.key && !recovered {
+            return Err(VerifyRecordError::WrongSigner);
+        }
+        Ok(Self(next))
+    }
+}
+
+/// Reads a record that this node stored after it had been verified.
+///
+/// # Errors
+/// It is no record.
+pub fn decode(record: &SignedRecord) -> Result<Record, VerifyRecordError> {
+    if record.0.len() > RECORD_BYTES_MAX {
+        return Err(VerifyRecordError::Malformed);
+    }
+    let (signed, payload) = signed::unverified(&record.0)?;
+    let decoded: Record =
+        serde_cbor::from_slice(&payload).map_err(|_| VerifyRecordError::Malformed)?;
+    signed::verify(&signed, CONTEXT, &decoded.signer)?;
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_believed_only_with_its_own_signature() {
+        let record = first_record();
+        let signed = record.sign(&keys(1));
+
+        assert_eq!(Verified::first_seen(&signed).unwrap().record(), &record);
+        for at in 0..signed.0.len() {
+            let mut altered = signed.clone();
+            altered.0[at] ^= 1;
+            assert!(Verified::first_seen(&altered).is_err(), "byte {at}");
+        }
+        let mut stolen = record;
+        stolen.key = keys(2).public();
+        stolen.signer = keys(2).public();
+        assert_eq!(
+            Verified::first_seen(&stolen.sign(&keys(2))),
+            Err(VerifyRecordError::WrongSigner)
+        );
+    }
+
+    #[test]
+    fn only_the_key_before_or_the_recovery_key_names_the_next() {
+        let held = first_record();
+        let next = |signer: u8, sequence| Record {
+            sequence,
+            key: keys(5).public(),
+            signer: keys(signer).public(),
+            ..held.clone()
+        };
+        let table = [
+            (1, 1, Ok(())),
+            (9, 1, Ok(())),
+            (7, 1, Err(VerifyRecordError::WrongSigner)),
+            (1, 0, Err(VerifyRecordError::NotNewer)),
+        ];
+        for (signer, sequence, want) in table {
+            let record = next(signer, sequence).sign(&keys(signer));
+            let got = Verified::following(&record, &held).map(|_| ());
+            assert_eq!(got, want, "signer {signer}, sequence {sequence}");
+        }
+    }
+
+    fn keys(seed: u8) -> KeyPair {
+        KeyPair::from_seed(&[seed; 32])
+    }
+
+    fn first_record() -> Record {
+        let inception = Inception {
+            kind: RecordKind::Server,
+            key: keys(1).public(),
+            recovery_hash: *blake3::hash(&keys(9).public()).as_bytes(),
+            nonce: [3; 16],
+        };
+        Record::first(inception, Name::new("attic").unwrap(), None)
+    }
+}
