@@ -5,3 +5,7 @@ pub mod model;
 pub mod catalog;
 
 pub mod trust;
+
+pub mod script;
+
+pub mod step;

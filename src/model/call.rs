@@ -199,6 +199,19 @@ pub struct Tell {
     pub deadline_at: Option<Timestamp>,
     /// The job that ends as this ends.
     pub job: Option<JobId>,
+    /// The element that hears of the outcome, and by which event.
+    pub reply_to: Option<ReplyTo>,
+}
+
+/// Where the outcome of something told is sent as an event.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// The world.
+    pub world: WorldId,
+    /// The element.
+    pub element: ElementId,
+    /// The custom event.
+    pub event: String,
 }
 
 /// Where a job stands.

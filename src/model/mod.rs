@@ -19,7 +19,7 @@ mod value;
 pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
 pub use call::{
     ANSWERS_MAX, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
-    JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, Root, Tell,
+    JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, ReplyTo, Root, Tell,
 };
 pub use definition::{
     ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition, Group,
@@ -35,10 +35,10 @@ pub use problem::{Code, Problem};
 pub use row::{Change, Changes, Key, Lane, Node, Outbox, Received, Row, Sent, Span, Turn};
 pub use server::{
     Bond, Contact, InboxEntry, InboxKind, Limit, Protection, ProtectionState, Server, ServerState,
-    Try,
+    Try, key_of_peer_id, peer_id_of,
 };
 pub use settings::{Settings, SettingsMistake};
-pub use snapshot::{Damaged, Snapshot};
+pub use snapshot::{Damaged, Layered, Snapshot};
 pub use thing::{
     Account, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following, SignedRecord,
     World,

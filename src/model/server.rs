@@ -162,14 +162,29 @@ pub struct Contact {
     pub over_limit: u64,
 }
 
+/// The peer id of an ed25519 key, as libp2p writes it: base58 of the identity multihash of the
+/// protobuf-encoded key.
+pub fn peer_id_of(key: &[u8; 32]) -> String {
+    let mut bytes = vec![0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+    bytes.extend_from_slice(key);
+    bs58::encode(bytes).into_string()
+}
+
+/// The ed25519 key in a peer id; none where it is no peer id of such a key.
+pub fn key_of_peer_id(peer_id: &str) -> Option<[u8; 32]> {
+    let bytes = bs58::decode(peer_id).into_vec().ok()?;
+    let key = bytes.strip_prefix(&[0x00, 0x24, 0x08, 0x01, 0x12, 0x20])?;
+    key.try_into().ok()
+}
+
 impl Server {
     /// The fields of this entry that a person may see, as JSON.
-    pub fn to_json(&self, peer_id: &str) -> Json {
+    pub fn to_json(&self) -> Json {
         serde_json::json!({
             "id": self.id,
             "name": self.name,
             "claims": self.claims,
-            "peer_id": peer_id,
+            "peer_id": peer_id_of(&self.key),
             "state": match (self.paused_at, self.allowed) {
                 (Some(_), _) => "paused",
                 (None, ServerState::Pending) => "pending",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Account, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Contact, Element,
+    Account, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes, Contact, Element,
     ElementId, EntryId, Following, InboxEntry, Job, JobId, Key, KeyId, Lane, Node, Outbox, Problem,
     Protection, Row, Server, ServerId, Turn, TypeDefinition, TypeId, World, WorldId,
 };
@@ -42,6 +42,71 @@ pub trait Snapshot {
 
     /// What is known of the contact with a server.
     fn contact(&self, server: ServerId) -> Contact;
+}
+
+/// Changes laid over stored state: what is read comes from the changes first.
+pub struct Layered<'a> {
+    /// What is changed.
+    pub top: &'a Changes,
+    /// What it is changed in.
+    pub below: &'a dyn Snapshot,
+}
+
+impl Snapshot for Layered<'_> {
+    fn row(&self, key: &Key) -> Result<Option<Row>, Damaged> {
+        match self.top.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.below.row(key),
+        }
+    }
+
+    fn rows(&self, first: &Key, last: &Key, limit: usize) -> Result<Vec<(Key, Row)>, Damaged> {
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let changed: Vec<_> = self.top.range(first..=last).collect();
+        let removed = changed.iter().filter(|(_, change)| change.is_none()).count();
+        let mut rows = self.below.rows(first, last, limit.saturating_add(removed))?;
+        rows.retain(|(key, _)| !self.top.contains_key(key));
+        let put =
+            changed.into_iter().filter_map(|(key, change)| Some((key.clone(), change.clone()?)));
+        rows.extend(put);
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    fn last_row(&self, first: &Key, last: &Key) -> Result<Option<(Key, Row)>, Damaged> {
+        if first > last {
+            return Ok(None);
+        }
+        let put = self
+            .top
+            .range(first..=last)
+            .rev()
+            .find_map(|(key, change)| Some((key.clone(), change.clone()?)));
+        let mut last = last.clone();
+        loop {
+            let Some((key, row)) = self.below.last_row(first, &last)? else { return Ok(put) };
+            if put.as_ref().is_some_and(|(held, _)| *held >= key) {
+                return Ok(put);
+            }
+            if !self.top.contains_key(&key) {
+                return Ok(Some((key, row)));
+            }
+            // The stored last one is removed by the changes: the one before it is asked for.
+            let before = self.below.rows(first, &key, usize::MAX)?;
+            let kept = before.iter().rev().find(|(key, _)| !self.top.contains_key(key));
+            match kept {
+                Some((kept, _)) => last = kept.clone(),
+                None => return Ok(put),
+            }
+        }
+    }
+
+    fn contact(&self, server: ServerId) -> Contact {
+        self.below.contact(server)
+    }
 }
 
 macro_rules! typed {

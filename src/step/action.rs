@@ -1,0 +1,365 @@
+//! Actions are run here: constants, mappings, scripts and calls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Map;
+use serde_json_path::JsonPath;
+
+use super::host::Runner;
+use super::{Actor, Halt, Step, Target};
+use crate::model::{
+    Action, Body, CallBody, Code, Element, Json, Mapped, On, Problem, TypeDefinition,
+};
+use crate::script::{Ended, RUN_FUEL, Script};
+
+/// An action that hears an event.
+#[derive(Clone, Copy)]
+pub struct Listener<'l> {
+    /// The element whose action it is.
+    pub element: &'l Element,
+    /// Its type.
+    pub element_type: &'l Arc<TypeDefinition>,
+    /// The action.
+    pub action: &'l Action,
+}
+
+/// What each action of a custom event returned, by name.
+pub type Replies = BTreeMap<String, Json>;
+
+impl Listener<'_> {
+    pub(super) fn actor(&self) -> Actor {
+        Actor::Action {
+            element: self.element.id,
+            owner: self.element.owner,
+            type_owner: self.element_type.owner,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}.{}", self.element_type.definition.name, self.action.name)
+    }
+}
+
+impl Step<'_> {
+    /// Runs one action, and lays the keys of its reply over the event's data.
+    pub(super) fn run_listener(
+        &mut self,
+        listener: Listener<'_>,
+        data: &mut Json,
+    ) -> Result<Option<Json>, Halt> {
+        self.path.push(format!("{}@{}", listener.name(), listener.element.id));
+        let reply = self.run_body(listener, data);
+        self.path.pop();
+        let reply = reply?;
+        refusal_in(&listener, reply.as_ref())?;
+        if let (Some(Json::Object(reply)), Json::Object(data)) = (&reply, data) {
+            for (key, value) in reply {
+                data.insert(key.clone(), value.clone());
+            }
+        }
+        Ok(reply)
+    }
+
+    fn run_body(&mut self, listener: Listener<'_>, data: &Json) -> Result<Option<Json>, Halt> {
+        match &listener.action.body {
+            Body::Accept => Ok(None),
+            Body::Refuse(sentence) => Err(refused(&listener, sentence).into()),
+            Body::Reply(constants) => {
+                let members: Map<String, Json> =
+                    constants.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                Ok(Some(Json::Object(members)))
+            }
+            Body::Script { source, line } => self.run_script(listener, source, *line, data),
+            Body::Call(call) => self.run_call(listener, call, data),
+        }
+    }
+
+    fn run_script(
+        &mut self,
+        listener: Listener<'_>,
+        source: &str,
+        line: u32,
+        data: &Json,
+    ) -> Result<Option<Json>, Halt> {
+        let name = listener.name();
+        let script = Script { source, name: &name, line };
+        let savepoint = self.savepoint();
+        let outermost = self.path.len() == 1;
+        match self.run_once(listener, script, data) {
+            Err(Halt::Memory) if outermost && !self.fresh => {
+                // What a used machine has no room for may fit into a fresh one, and only that counts.
+                self.fresh = true;
+                self.rollback(savepoint);
+                let reset = self.machine.reset();
+                reset.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+                match self.run_once(listener, script, data) {
+                    Err(Halt::Memory) => Err(out_of(&listener, "memory").into()),
+                    result => result,
+                }
+            }
+            Err(Halt::Memory) if outermost => Err(out_of(&listener, "memory").into()),
+            Err(halt) => {
+                // What a run wrote that ended badly is dropped.
+                self.rollback(savepoint);
+                Err(halt)
+            }
+            Ok(reply) => Ok(reply),
+        }
+    }
+
+    fn run_once(
+        &mut self,
+        listener: Listener<'_>,
+        script: Script<'_>,
+        data: &Json,
+    ) -> Result<Option<Json>, Halt> {
+        let fuel = self.budget.fuel.min(RUN_FUEL);
+        if fuel == 0 {
+            return Err(out_of(&listener, "time").into());
+        }
+        let machine = self.machine;
+        let mut runner = Runner::new(self, listener, data);
+        let (ended, used) = machine.run(script, &mut runner, fuel);
+        self.budget.fuel = self.budget.fuel.saturating_sub(used);
+        match ended {
+            Ended::Returned(reply) => Ok(reply),
+            Ended::Refused(sentence) => Err(refused(&listener, &sentence).into()),
+            Ended::Failed(problem) => Err(problem.into()),
+            Ended::OutOfFuel => Err(out_of(&listener, "time").into()),
+            Ended::OutOfMemory => Err(out_of(&listener, "memory").into()),
+            Ended::OutOfUsedMemory => Err(Halt::Memory),
+            Ended::Stopped => Err(self.end.take().unwrap_or(Halt::Needs)),
+        }
+    }
+
+    fn run_call(
+        &mut self,
+        listener: Listener<'_>,
+        call: &CallBody,
+        data: &Json,
+    ) -> Result<Option<Json>, Halt> {
+        let args = mapped(&call.args_in, data);
+        let before = matches!(listener.action.on, On::Before(_));
+        if !before && call.data_out.is_empty() && self.reading == 0 {
+            self.send_action(listener, &call.element, &call.action, args)?;
+            return Ok(None);
+        }
+        let reply = self.ask_action(listener.actor(), &call.element, &call.action, args)??;
+        if call.data_out.is_empty() {
+            // Without a mapping a before-event still hears a no.
+            return Ok(refuses(&reply).then_some(reply));
+        }
+        Ok(Some(mapped(&call.data_out, &reply)))
+    }
+
+    /// Asks an action of an element, here or elsewhere: nothing may change there.
+    ///
+    /// # Errors
+    /// It must be asked elsewhere first. The inner result is the answer.
+    pub(super) fn ask_action(
+        &mut self,
+        actor: Actor,
+        element: &str,
+        action: &str,
+        args: Json,
+    ) -> Result<Result<Json, Problem>, Halt> {
+        match self.element(element)? {
+            Target::Here(element) => {
+                self.reading += 1;
+                let answer = self.answer(actor, &element, action, args);
+                self.reading -= 1;
+                match answer {
+                    Ok(json) => Ok(Ok(json)),
+                    Err(Halt::Problem(problem)) => Ok(Err(problem)),
+                    Err(halt) => Err(halt),
+                }
+            }
+            Target::There { server, name } => {
+                let about = format!("{name} {action}");
+                let args = serde_json::json!({"element": name, "action": action, "args": args});
+                self.ask_server(server, "action.ask", &about, args, None)
+            }
+        }
+    }
+
+    /// Fires the event of a named action on a local element, and gives back what that action
+    /// returned. Who has no right to it hears so.
+    ///
+    /// # Errors
+    /// There is none, it is not offered, or it refuses.
+    pub fn answer(
+        &mut self,
+        actor: Actor,
+        element: &Element,
+        action: &str,
+        args: Json,
+    ) -> Result<Json, Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        let standing = self.standing(actor, element, &element_type)?;
+        let found = element_type.definition.actions.get(action);
+        let event = match found.map(|found| (&found.on, self.is_offered(standing, found.level))) {
+            Some((On::Custom(event), true)) => event.clone(),
+            Some((On::Before(_) | On::After(_), true)) if !standing.is_remote() => {
+                let says = format!(
+                    "'{action}' listens to {}, only actions on event:NAME can be called",
+                    found.map(|found| found.on.to_string()).unwrap_or_default()
+                );
+                return Err(Problem::new(Code::Usage, says).into());
+            }
+            Some(_) | None if standing.is_remote() => return Err(super::not_offered(action).into()),
+            Some(_) => {
+                let says = format!("the action '{action}' is private, for the owner");
+                return Err(Problem::new(Code::NotPermitted, says).into());
+            }
+            None => {
+                let of = &element_type.definition.name;
+                let problem =
+                    Problem::new(Code::NotFound, format!("the type {of} has no action '{action}'"));
+                let names = element_type.definition.actions.keys().map(String::as_str);
+                return Err(match crate::model::suggest(action, names) {
+                    Some(meant) => problem.hint(format!("did you mean '{meant}'?")).into(),
+                    None => problem.into(),
+                });
+            }
+        };
+        let mut replies = self.fire_custom(element, &event, args)?;
+        Ok(replies.remove(action).unwrap_or_default())
+    }
+
+    fn send_action(
+        &mut self,
+        listener: Listener<'_>,
+        element: &str,
+        action: &str,
+        args: Json,
+    ) -> Result<(), Halt> {
+        let args = serde_json::json!({"element": element, "action": action, "args": args});
+        self.send_call(listener, element, "action.call", action, args)
+    }
+
+    /// Notes a call on an element, made with the rights of the listener's owner once this step is
+    /// committed. Its outcome comes back as the event `NAME_reply`.
+    pub(super) fn send_call(
+        &mut self,
+        listener: Listener<'_>,
+        element: &str,
+        command: &str,
+        event: &str,
+        mut args: Json,
+    ) -> Result<(), Halt> {
+        if self.reading > 0 {
+            let says = "nothing may be sent while a question is answered";
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        let reply = format!("{event}_reply");
+        let heard = On::Custom(reply.clone());
+        let listens = listener.element_type.definition.listeners(&heard, None).next().is_some();
+        let reply_to = listens.then(|| crate::model::ReplyTo {
+            world: listener.element.world,
+            element: listener.element.id,
+            event: reply,
+        });
+        match self.element(element)? {
+            Target::Here(target) => {
+                args["element"] = Json::from(target.id.to_string());
+                self.send_local(listener, command, args, reply_to)
+            }
+            Target::There { server, name } => {
+                args["element"] = Json::from(name);
+                let mut tell = self.tell_of(server, command, args)?;
+                tell.claim = Some(listener.element.owner);
+                tell.reply_to = reply_to;
+                self.tell(tell);
+                Ok(())
+            }
+        }
+    }
+
+    fn send_local(
+        &mut self,
+        listener: Listener<'_>,
+        command: &str,
+        args: Json,
+        reply_to: Option<crate::model::ReplyTo>,
+    ) -> Result<(), Halt> {
+        let Some(hops) = self.budget.hops.checked_sub(1) else {
+            return Err(Problem::new(
+                Code::ScriptBudget,
+                "the call sent more events in a row than it may",
+            )
+            .into());
+        };
+        let id = crate::model::JobId::at(self.now, self.random());
+        let root = crate::model::Root {
+            budget: crate::model::Budget { hops, ..self.budget },
+            ..self.call.root.clone()
+        };
+        let call = crate::model::Call {
+            id,
+            command: command.to_owned(),
+            caller: crate::model::Caller::Local {
+                account: Some(listener.element.owner),
+                operator: false,
+            },
+            args,
+            world: None,
+            meta: reply_to.map_or(Json::Null, |to| serde_json::json!({"reply_to": to})),
+            deadline_at: self.now.after_ms(crate::model::DEADLINE_DEFAULT_MS),
+            root,
+        };
+        self.send_here(call);
+        Ok(())
+    }
+}
+
+/// Whether a reply says no.
+fn refuses(reply: &Json) -> bool {
+    match reply {
+        Json::Bool(allowed) => !allowed,
+        Json::Number(number) => number.as_f64() == Some(0.0),
+        Json::Object(members) => members.get("event_success") == Some(&Json::Bool(false)),
+        Json::Null | Json::String(_) | Json::Array(_) => false,
+    }
+}
+
+fn refusal_in(listener: &Listener<'_>, reply: Option<&Json>) -> Result<(), Halt> {
+    let Some(reply) = reply.filter(|reply| refuses(reply)) else { return Ok(()) };
+    let sentence = reply.get("message").and_then(Json::as_str);
+    let unsaid = format!("{} refused, and said no reason", listener.name());
+    Err(refused(listener, sentence.unwrap_or(&unsaid)).into())
+}
+
+fn refused(listener: &Listener<'_>, sentence: &str) -> Problem {
+    match listener.action.on {
+        On::Before(_) | On::Custom(_) => Problem::new(Code::Refused, sentence),
+        On::After(_) => {
+            let says =
+                format!("{}: what has happened cannot be refused ({sentence})", listener.name());
+            Problem::new(Code::ScriptFailed, says)
+        }
+    }
+}
+
+fn out_of(listener: &Listener<'_>, what: &str) -> Problem {
+    Problem::new(Code::ScriptBudget, format!("{} used up its {what}", listener.name()))
+        .hint("a run has 50 ms and 16 MiB, everything that follows from one call 1 s")
+}
+
+/// Builds an object by paths into `data` (RFC 9535) and constants. A path that does not match once
+/// leaves its key out.
+fn mapped(mapping: &BTreeMap<String, Mapped>, data: &Json) -> Json {
+    let mut object = Map::new();
+    for (key, source) in mapping {
+        let value = match source {
+            Mapped::Constant(value) => Some(value.clone()),
+            Mapped::Path(path) => JsonPath::parse(path)
+                .ok()
+                .and_then(|path| path.query(data).exactly_one().ok().cloned()),
+        };
+        if let Some(value) = value {
+            object.insert(key.clone(), value);
+        }
+    }
+    Json::Object(object)
+}

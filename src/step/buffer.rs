@@ -1,0 +1,373 @@
+//! The buffer: what a step has changed so far, and what it may still use up.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+
+use super::{Command, Ended, Halt};
+use crate::model::{
+    AccountId, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId,
+    EventKind, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId, Snapshot,
+    Tell, Timestamp, WorldId,
+};
+use crate::script::Machine;
+use crate::trust::KeyPair;
+
+/// Runs inside runs at most.
+pub(super) const DEPTH_MAX: u32 = 64;
+/// Bytes of a job's trace from one run.
+const TRACE_BYTES_MAX: usize = 4_096;
+/// Rows that one step may change.
+const CHANGES_MAX: usize = 10_000;
+
+/// Where a step runs: what is the same for all steps of a node.
+pub struct Setting {
+    /// This server.
+    pub us: ServerId,
+    /// Its key of today.
+    pub keys: KeyPair,
+    /// The name it claims.
+    pub name: Name,
+    /// blake3 of the recovery key.
+    pub recovery_hash: [u8; 32],
+    /// The time zone of `world.hour`.
+    pub time_zone: TimeZone,
+    /// The account that acts where none is named.
+    pub account: Option<String>,
+    /// How long a fetched account record counts as fresh, in milliseconds.
+    pub record_ms: u64,
+}
+
+/// An event as a step notes it; the turn gives it its numbers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Happened {
+    /// What sort.
+    pub kind: EventKind,
+    /// A custom event's name.
+    pub name: Option<String>,
+    /// Where.
+    pub world: WorldId,
+    /// To which element.
+    pub element: ElementId,
+    /// About which attribute.
+    pub attribute: Option<String>,
+    /// The new value or the data.
+    pub value: Json,
+    /// The value before.
+    pub old: Json,
+    /// Who acted, where it was an account of ours.
+    pub by: Option<AccountId>,
+    /// Whether the public feed carries it.
+    pub public: bool,
+    /// The list whose feed carries it.
+    pub list: Option<Name>,
+}
+
+/// An after-event that waits until the outer event has ended.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) world: WorldId,
+    pub(super) element: ElementId,
+    pub(super) kind: EventKind,
+    pub(super) attribute: Option<String>,
+    pub(super) data: Json,
+}
+
+/// A place in the buffer to which it can be rolled back.
+#[derive(Clone, Copy)]
+pub(super) struct Savepoint {
+    undo: usize,
+    happened: usize,
+    tells: usize,
+    sends: usize,
+    waiting: usize,
+}
+
+/// One call's run.
+pub struct Step<'a> {
+    pub(super) snapshot: &'a dyn Snapshot,
+    pub(super) machine: &'a Machine,
+    pub(super) answers: &'a Answers,
+    /// Where it runs.
+    pub setting: &'a Setting,
+    /// What is called.
+    pub call: &'a Call,
+    /// The time of its first run.
+    pub now: Timestamp,
+    seed: [u8; 32],
+    drawn: u64,
+    changes: Changes,
+    undo: Vec<(Key, Option<Change>)>,
+    happened: Vec<Happened>,
+    tells: Vec<Tell>,
+    sends: Vec<Call>,
+    trace: Vec<String>,
+    traced: usize,
+    needs: Vec<Need>,
+    asked: BTreeMap<String, u32>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) path: Vec<String>,
+    pub(super) budget: Budget,
+    pub(super) depth: u32,
+    pub(super) reading: u32,
+    pub(super) open_events: u32,
+    pub(super) end: Option<Halt>,
+    pub(super) fresh: bool,
+}
+
+/// What a step leaves behind.
+#[derive(Debug)]
+pub struct Left {
+    /// How it ended.
+    pub ended: Ended,
+    /// Rows it changed; empty unless it was done.
+    pub changes: Changes,
+    /// What happened; empty unless it was done.
+    pub happened: Vec<Happened>,
+    /// What is to be told to other servers; empty unless it was done.
+    pub tells: Vec<Tell>,
+    /// What is to be called here afterwards; empty unless it was done.
+    pub sends: Vec<Call>,
+    /// What its scripts logged.
+    pub trace: Vec<String>,
+    /// What is left of its root's budget.
+    pub budget: Budget,
+}
+
+impl<'a> Step<'a> {
+    /// A step that has not begun. `seed` and `now` are those of the job's first run.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that a step depends on, and nothing hidden"
+    )]
+    pub fn new(
+        snapshot: &'a dyn Snapshot,
+        machine: &'a Machine,
+        setting: &'a Setting,
+        call: &'a Call,
+        answers: &'a Answers,
+        now: Timestamp,
+        seed: [u8; 32],
+        only_reading: bool,
+    ) -> Self {
+        Self {
+            snapshot,
+            machine,
+            answers,
+            setting,
+            call,
+            now,
+            seed,
+            drawn: 0,
+            changes: Changes::new(),
+            undo: Vec::new(),
+            happened: Vec::new(),
+            tells: Vec::new(),
+            sends: Vec::new(),
+            trace: Vec::new(),
+            traced: 0,
+            needs: Vec::new(),
+            asked: BTreeMap::new(),
+            waiting: Vec::new(),
+            path: Vec::new(),
+            budget: call.root.budget,
+            depth: 0,
+            reading: u32::from(only_reading),
+            open_events: 0,
+            end: None,
+            fresh: false,
+        }
+    }
+
+    /// Runs a command to its end.
+    pub fn run(mut self, command: Command) -> Left {
+        let result = command(&mut self);
+        let ended = match (result, self.needs.is_empty()) {
+            // A need is sticky, whatever a script did with the error.
+            (_, false) => Ended::Needs(std::mem::take(&mut self.needs)),
+            (Ok(json), true) => Ended::Done(json),
+            (Err(Halt::Problem(problem)), true) => Ended::Problem(problem),
+            (Err(Halt::Forward(tell)), true) => Ended::Forward(tell),
+            (Err(Halt::Changed), true) => Ended::Changed,
+            (Err(Halt::Needs | Halt::Memory), true) => {
+                Ended::Problem(Problem::new(Code::Internal, "the step ended without a reason"))
+            }
+        };
+        let done = matches!(ended, Ended::Done(_));
+        if !done {
+            self.rollback(Savepoint { undo: 0, happened: 0, tells: 0, sends: 0, waiting: 0 });
+        }
+        Left {
+            ended,
+            changes: self.changes,
+            happened: self.happened,
+            tells: self.tells,
+            sends: self.sends,
+            trace: self.trace,
+            budget: self.budget,
+        }
+    }
+
+    /// An argument of the call; null where it is missing.
+    pub fn arg(&self, name: &str) -> &'a Json {
+        const NULL: &Json = &Json::Null;
+        self.call.args.get(name).unwrap_or(NULL)
+    }
+
+    /// A text argument, if it is given.
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        self.arg(name).as_str()
+    }
+
+    /// A text argument that the catalog requires.
+    pub fn word(&self, name: &str) -> &'a str {
+        self.text(name).unwrap_or_default()
+    }
+
+    /// The stored state with what the step changed so far laid over it.
+    pub fn view(&self) -> Layered<'_> {
+        Layered { top: &self.changes, below: self.snapshot }
+    }
+
+    /// Puts or removes a row.
+    ///
+    /// # Errors
+    /// Nothing may change here, or too much has.
+    pub fn change(&mut self, key: Key, change: Change) -> Result<(), Halt> {
+        if self.reading > 0 && !key.is_cached() {
+            let says = "nothing may change while a question is answered";
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        if self.changes.len() >= CHANGES_MAX {
+            let says = format!("one call may change at most {CHANGES_MAX} things");
+            return Err(Problem::new(Code::ScriptBudget, says).into());
+        }
+        let before = self.changes.insert(key.clone(), change);
+        self.undo.push((key, before));
+        Ok(())
+    }
+
+    /// Puts a row.
+    ///
+    /// # Errors
+    /// As [`Step::change`].
+    pub fn put(&mut self, key: Key, row: Row) -> Result<(), Halt> {
+        self.change(key, Some(row))
+    }
+
+    /// Notes an event.
+    pub fn happen(&mut self, happened: Happened) {
+        self.happened.push(happened);
+    }
+
+    /// Notes something to be told to another server once this is committed.
+    pub fn tell(&mut self, tell: Tell) {
+        self.tells.push(tell);
+    }
+
+    /// Notes a call to be made here once this is committed.
+    pub fn send_here(&mut self, call: Call) {
+        self.sends.push(call);
+    }
+
+    /// Adds a line to the trace, as far as there is room.
+    pub fn log(&mut self, line: &str) {
+        let room = TRACE_BYTES_MAX.saturating_sub(self.traced);
+        let line: String =
+            line.char_indices().take_while(|(at, _)| *at < room).map(|(_, c)| c).collect();
+        if !line.is_empty() {
+            self.traced += line.len() + 1;
+            self.trace.push(line);
+        }
+    }
+
+    /// Random bytes that depend on nothing but the job's seed and the count of those drawn before.
+    pub fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut hash = blake3::Hasher::new_keyed(&self.seed);
+        hash.update(b"step");
+        hash.update(&self.drawn.to_be_bytes());
+        self.drawn += 1;
+        let mut bytes = [0; N];
+        hash.finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// Random bits for a script at the present place.
+    pub(super) fn random_at(&self, drawn: u64) -> u64 {
+        let mut hash = blake3::Hasher::new_keyed(&self.seed);
+        hash.update(b"script");
+        hash.update(self.path.join("/").as_bytes());
+        hash.update(&drawn.to_be_bytes());
+        let mut bytes = [0; 8];
+        hash.finalize_xof().fill(&mut bytes);
+        u64::from_be_bytes(bytes)
+    }
+
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint {
+            undo: self.undo.len(),
+            happened: self.happened.len(),
+            tells: self.tells.len(),
+            sends: self.sends.len(),
+            waiting: self.waiting.len(),
+        }
+    }
+
+    pub(super) fn rollback(&mut self, to: Savepoint) {
+        while self.undo.len() > to.undo {
+            if let Some((key, before)) = self.undo.pop() {
+                match before {
+                    Some(change) => self.changes.insert(key, change),
+                    None => self.changes.remove(&key),
+                };
+            }
+        }
+        self.happened.truncate(to.happened);
+        self.tells.truncate(to.tells);
+        self.sends.truncate(to.sends);
+        self.waiting.truncate(to.waiting);
+    }
+
+    /// The place of a question that comes up now: the path, what it is about, and its count there.
+    pub(super) fn place_of(&mut self, about: &str) -> String {
+        let stem = format!("{}|{about}", self.path.join("/"));
+        let count = self.asked.entry(stem.clone()).or_default();
+        *count += 1;
+        format!("{stem}|{count}")
+    }
+
+    /// Notes that something must be known first.
+    pub(super) fn need(&mut self, need: Need) -> Result<(), Halt> {
+        if self.needs.len() + self.answers.len() >= QUESTIONS_MAX {
+            let says = format!("one call may ask at most {QUESTIONS_MAX} questions");
+            return Err(Problem::new(Code::ScriptBudget, says).into());
+        }
+        self.needs.push(need);
+        Ok(())
+    }
+}
+
+impl Snapshot for Step<'_> {
+    fn row(&self, key: &Key) -> Result<Option<Row>, Damaged> {
+        self.view().row(key)
+    }
+
+    fn rows(&self, first: &Key, last: &Key, limit: usize) -> Result<Vec<(Key, Row)>, Damaged> {
+        self.view().rows(first, last, limit)
+    }
+
+    fn last_row(&self, first: &Key, last: &Key) -> Result<Option<(Key, Row)>, Damaged> {
+        self.view().last_row(first, last)
+    }
+
+    fn contact(&self, server: ServerId) -> Contact {
+        self.snapshot.contact(server)
+    }
+}
+
+impl Step<'_> {
+    /// What is stored, as it stands now.
+    pub fn stored(&self) -> &dyn Snapshot {
+        self
+    }
+}

@@ -1,0 +1,227 @@
+//! Events are delivered here: before-events at once, after-events when the outer one has ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::action::{Listener, Replies};
+use super::buffer::{DEPTH_MAX, Happened, Waiting};
+use super::{Halt, Step};
+use crate::model::{Action, Code, Element, EventKind, Json, On, Problem, TypeDefinition, suggest};
+
+impl Step<'_> {
+    /// Begins an event. Whether no other is open.
+    ///
+    /// # Errors
+    /// The root's events or the depth are used up.
+    pub(super) fn begin_event(&mut self) -> Result<bool, Halt> {
+        let Some(left) = self.budget.events.checked_sub(1) else {
+            return Err(
+                Problem::new(Code::ScriptBudget, "the call fired more events than it may").into()
+            );
+        };
+        self.budget.events = left;
+        if self.depth >= DEPTH_MAX {
+            let says =
+                format!("events are nested deeper than {DEPTH_MAX}: {}", self.path.join(" > "));
+            return Err(Problem::new(Code::ScriptBudget, says).into());
+        }
+        self.depth += 1;
+        self.open_events += 1;
+        Ok(self.open_events == 1)
+    }
+
+    /// Ends an event; after the outermost one the after-events are told, in order.
+    pub(super) fn finish_event<T>(
+        &mut self,
+        outermost: bool,
+        result: Result<T, Halt>,
+    ) -> Result<T, Halt> {
+        let result = result.and_then(|value| {
+            if outermost {
+                self.tell_afters()?;
+            }
+            Ok(value)
+        });
+        self.depth -= 1;
+        self.open_events -= 1;
+        result
+    }
+
+    fn tell_afters(&mut self) -> Result<(), Halt> {
+        while !self.waiting.is_empty() {
+            let Waiting { world, element, kind, attribute, data } = self.waiting.remove(0);
+            let Some(element) = self.stored().element(world, element)? else { continue };
+            let element_type = self.type_of(element.type_id)?;
+            self.fire_after(&element, &element_type, kind, attribute.as_deref(), data)?;
+        }
+        Ok(())
+    }
+
+    /// Notes an after-event.
+    pub(super) fn wait_after(
+        &mut self,
+        element: &Element,
+        kind: EventKind,
+        attribute: Option<&str>,
+        data: Json,
+    ) {
+        self.waiting.push(Waiting {
+            world: element.world,
+            element: element.id,
+            kind,
+            attribute: attribute.map(str::to_owned),
+            data,
+        });
+    }
+
+    /// Asks every action that listens to a before-event, in order. Gives back the data as the last
+    /// one left it.
+    ///
+    /// # Errors
+    /// One of them refuses.
+    pub fn fire_before(
+        &mut self,
+        element: &Element,
+        element_type: &Arc<TypeDefinition>,
+        kind: EventKind,
+        attribute: Option<&str>,
+        mut data: Json,
+    ) -> Result<Json, Halt> {
+        let on = On::Before(kind);
+        let actions: Vec<Action> =
+            element_type.definition.listeners(&on, attribute).cloned().collect();
+        for action in &actions {
+            let listener = Listener { element, element_type, action };
+            self.run_listener(listener, &mut data)?;
+        }
+        Ok(data)
+    }
+
+    /// Tells every action that listens to an after-event, in order.
+    ///
+    /// # Errors
+    /// One of them fails.
+    fn fire_after(
+        &mut self,
+        element: &Element,
+        element_type: &Arc<TypeDefinition>,
+        kind: EventKind,
+        attribute: Option<&str>,
+        mut data: Json,
+    ) -> Result<(), Halt> {
+        let on = On::After(kind);
+        let actions: Vec<Action> =
+            element_type.definition.listeners(&on, attribute).cloned().collect();
+        for action in &actions {
+            let listener = Listener { element, element_type, action };
+            self.run_listener(listener, &mut data)?;
+        }
+        Ok(())
+    }
+
+    /// Fires an after-event of an element that was made or destroyed, when the outer one has ended.
+    ///
+    /// # Errors
+    /// The root's events are used up, or a listener fails.
+    pub fn fire_afterwards(
+        &mut self,
+        element: &Element,
+        kind: EventKind,
+        data: Json,
+    ) -> Result<(), Halt> {
+        let outermost = self.begin_event()?;
+        self.wait_after(element, kind, None, data);
+        self.finish_event(outermost, Ok(()))
+    }
+
+    /// Fires a custom event on a local element. Every action on it runs; gives back what each
+    /// returned, by name.
+    ///
+    /// # Errors
+    /// The data is not what the event carries, nothing listens, or an action refuses.
+    pub fn fire_custom(
+        &mut self,
+        element: &Element,
+        name: &str,
+        mut data: Json,
+    ) -> Result<Replies, Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        check_data(&element_type, name, &data)?;
+        let on = On::Custom(name.to_owned());
+        let actions: Vec<Action> = element_type.definition.listeners(&on, None).cloned().collect();
+        if actions.is_empty() {
+            return Err(no_such_event(&element_type, name).into());
+        }
+        let savepoint = self.savepoint();
+        let outermost = self.begin_event()?;
+        let mut replies = BTreeMap::new();
+        let mut result = Ok(());
+        for action in &actions {
+            let listener = Listener { element, element_type: &element_type, action };
+            match self.run_listener(listener, &mut data) {
+                Ok(reply) => {
+                    replies.insert(action.name.clone(), reply.unwrap_or_default());
+                }
+                Err(halt) => {
+                    result = Err(halt);
+                    break;
+                }
+            }
+        }
+        if result.is_ok() && self.reading == 0 {
+            self.happen(Happened {
+                kind: EventKind::Custom,
+                name: Some(name.to_owned()),
+                world: element.world,
+                element: element.id,
+                attribute: None,
+                value: data,
+                old: Json::Null,
+                by: self.call.caller.account(),
+                public: false,
+                list: None,
+            });
+        }
+        self.finish_event(outermost, result).inspect_err(|_| self.rollback(savepoint))?;
+        Ok(replies)
+    }
+}
+
+fn check_data(element_type: &TypeDefinition, name: &str, data: &Json) -> Result<(), Halt> {
+    let Some(object) = data.as_object() else {
+        return Err(Problem::new(Code::WrongKind, "an event's data is an object").into());
+    };
+    let Some(event) = element_type.definition.events.get(name) else { return Ok(()) };
+    if let Some(all) = &event.all_keys
+        && let Some(other) = object.keys().find(|key| !all.contains(*key))
+    {
+        let problem =
+            Problem::new(Code::UnknownField, format!("the event '{name}' carries no '{other}'"));
+        return Err(match suggest(other, all.iter().map(String::as_str)) {
+            Some(meant) => problem.hint(format!("did you mean '{meant}'?")).into(),
+            None => problem.into(),
+        });
+    }
+    match event.required_keys.iter().find(|key| !object.contains_key(*key)) {
+        Some(key) => {
+            Err(Problem::new(Code::Usage, format!("the event '{name}' needs '{key}'")).into())
+        }
+        None => Ok(()),
+    }
+}
+
+fn no_such_event(element_type: &TypeDefinition, name: &str) -> Problem {
+    let of = &element_type.definition.name;
+    let problem = Problem::new(
+        Code::NotFound,
+        format!("nothing of the type {of} listens to the event '{name}'"),
+    );
+    let events = element_type.definition.actions.values().filter_map(|action| match &action.on {
+        On::Custom(event) => Some(event.as_str()),
+        On::Before(_) | On::After(_) => None,
+    });
+    match suggest(name, events) {
+        Some(meant) => problem.hint(format!("did you mean '{meant}'?")),
+        None => problem,
+    }
+}

@@ -1,0 +1,501 @@
+//! Names are looked up here: accounts, worlds, types, elements, servers.
+
+use std::sync::Arc;
+
+use super::{Halt, Step, not_offered};
+use crate::model::{
+    Account, AccountId, Caller, Code, Element, ElementId, EntryId, Json, Key, Name, Place, Problem,
+    Question, Row, Server, ServerId, Snapshot, TypeDefinition, TypeId, World, WorldId,
+    key_of_peer_id,
+};
+
+/// Digits of an id that are enough to name it.
+const PART_MIN: usize = 8;
+/// Rows that are looked through for a part of an id.
+const LOOK_MAX: usize = 100_000;
+
+/// An element, here or elsewhere.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Of this server.
+    Here(Arc<Element>),
+    /// Of another.
+    There {
+        /// Whose.
+        server: ServerId,
+        /// Its name at its home.
+        name: String,
+    },
+}
+
+/// An account, here or elsewhere.
+#[derive(Clone, Debug)]
+pub enum AccountPlace {
+    /// Of this server.
+    Here(Arc<Account>),
+    /// Of another, by its name or id there.
+    There {
+        /// Whose.
+        server: ServerId,
+        /// Its name at its home.
+        name: String,
+    },
+    /// Of a server that is not known yet.
+    Somewhere(AccountId),
+}
+
+/// Says that a part of an id is too short or not unique.
+pub fn prefix_mistake(text: &str) -> Problem {
+    Problem::new(Code::Ambiguous, format!("'{text}' fits several things"))
+        .hint("write more digits of the id")
+}
+
+fn missing(what: &str, name: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("there is no {what} '{name}' here"))
+}
+
+fn is_part(text: &str) -> bool {
+    text.len() >= PART_MIN
+        && text.len() < 36
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+fn fits(id: &str, part: &str) -> bool {
+    id.starts_with(part) || id.ends_with(part)
+}
+
+/// The only one of `found` that a part of an id fits.
+fn only<T>(found: impl Iterator<Item = T>, text: &str) -> Result<Option<T>, Halt> {
+    let mut found = found;
+    match (found.next(), found.next()) {
+        (one, None) => Ok(one),
+        (_, Some(_)) => Err(prefix_mistake(text).into()),
+    }
+}
+
+const NONE: [u8; 16] = [0; 16];
+const ALL: [u8; 16] = [0xff; 16];
+
+impl Step<'_> {
+    fn place(&self, text: &str) -> Result<Place, Halt> {
+        let place =
+            Place::parse(text).map_err(|mistake| Problem::new(Code::Usage, mistake.to_string()))?;
+        if place.server.is_some() && self.call.caller.server().is_some() {
+            return Err(not_offered(text).into());
+        }
+        Ok(place)
+    }
+
+    /// The local account that acts: the one named, else the settings', else the only one.
+    ///
+    /// # Errors
+    /// There are several, or none.
+    pub fn acting(&self) -> Result<Arc<Account>, Halt> {
+        if let Some(id) = self.call.caller.account() {
+            return self
+                .stored()
+                .account(id)?
+                .ok_or_else(|| missing("account", &id.to_string()).into());
+        }
+        let hint = "name one with --as ACCOUNT, or make one: freehold account add NAME";
+        match self.acting_default()? {
+            Some(account) => Ok(account),
+            None => Err(Problem::new(Code::Usage, "no account acts here").hint(hint).into()),
+        }
+    }
+
+    /// The account that acts where the call names none.
+    fn acting_default(&self) -> Result<Option<Arc<Account>>, Halt> {
+        if let Some(name) = &self.setting.account {
+            return self.local_account(&name.to_lowercase()).map(Some);
+        }
+        let rows = self.stored().rows(
+            &Key::Account(AccountId::from_bytes(NONE)),
+            &Key::Account(AccountId::from_bytes(ALL)),
+            2,
+        )?;
+        match rows.as_slice() {
+            [(_, Row::Account(only))] => Ok(Some(only.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    fn local_account(&self, key: &str) -> Result<Arc<Account>, Halt> {
+        let by_name =
+            self.stored().id_at(Key::AccountName(key.to_owned()))?.map(AccountId::from_bytes);
+        let id = match by_name.or_else(|| key.parse().ok()) {
+            Some(id) => Some(id),
+            None if is_part(key) => {
+                let first = Key::Account(AccountId::from_bytes(NONE));
+                let rows = self.stored().rows(
+                    &first,
+                    &Key::Account(AccountId::from_bytes(ALL)),
+                    LOOK_MAX,
+                )?;
+                let ids = rows.into_iter().filter_map(|(_, row)| match row {
+                    Row::Account(account) if fits(&account.id.to_string(), key) => Some(account.id),
+                    _ => None,
+                });
+                only(ids, key)?
+            }
+            None => None,
+        };
+        let account = match id {
+            Some(id) => self.stored().account(id)?,
+            None => None,
+        };
+        account.ok_or_else(|| {
+            missing("account", key).hint("see them with: freehold account ls").into()
+        })
+    }
+
+    /// An account by name, id or `ACCOUNT@SERVER`.
+    ///
+    /// # Errors
+    /// There is none, or the server must be met first.
+    pub fn account_at(&mut self, text: &str) -> Result<AccountPlace, Halt> {
+        let place = self.place(text)?;
+        let [name] = place.words.as_slice() else {
+            return Err(Problem::new(Code::Usage, format!("'{text}' names no account")).into());
+        };
+        if let Some(server) = self.place_server(&place)? {
+            return Ok(AccountPlace::There { server, name: name.clone() });
+        }
+        match (self.local_account(name), name.parse::<AccountId>()) {
+            (Ok(account), _) => Ok(AccountPlace::Here(account)),
+            (Err(_), Ok(id)) => Ok(AccountPlace::Somewhere(id)),
+            (Err(halt), Err(_)) => Err(halt),
+        }
+    }
+
+    /// A local account by name or id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn account_here(&self, text: &str) -> Result<Arc<Account>, Halt> {
+        let place = self.place(text)?;
+        match (place.words.as_slice(), &place.server) {
+            ([name], None) => self.local_account(name),
+            _ => Err(missing("account", text).into()),
+        }
+    }
+
+    /// The other server that a place names; none where it is here.
+    fn place_server(&mut self, place: &Place) -> Result<Option<ServerId>, Halt> {
+        match &place.server {
+            None => Ok(None),
+            Some(name) => {
+                let server = self.server_id(name)?;
+                Ok((server != self.setting.us).then_some(server))
+            }
+        }
+    }
+
+    fn server_id(&mut self, name: &str) -> Result<ServerId, Halt> {
+        let name = name.strip_prefix('@').unwrap_or(name);
+        if let Some(id) = self.known_server(name)? {
+            return Ok(id);
+        }
+        let met = self.question(&format!("meet {name}"), Question::Meet(name.to_owned()))??;
+        let id = met.get("server").and_then(Json::as_str).and_then(|id| id.parse().ok());
+        id.ok_or_else(|| missing("server", name).into())
+    }
+
+    fn known_server(&self, name: &str) -> Result<Option<ServerId>, Halt> {
+        let key = name.to_lowercase();
+        if let Some(id) = self.stored().id_at(Key::ServerName(key.clone()))? {
+            return Ok(Some(ServerId::from_bytes(id)));
+        }
+        if self.setting.name.key() == key || self.setting.us.to_string() == key {
+            return Ok(Some(self.setting.us));
+        }
+        let wanted_key = key_of_peer_id(name);
+        if wanted_key.is_some_and(|wanted| wanted == self.setting.keys.public()) {
+            return Ok(Some(self.setting.us));
+        }
+        if let Ok(id) = key.parse::<ServerId>() {
+            return Ok(self.stored().server(id)?.map(|server| server.id));
+        }
+        if wanted_key.is_none() && !is_part(&key) {
+            return Ok(None);
+        }
+        let first = Key::Server(ServerId::from_bytes(NONE));
+        let rows = self.stored().rows(&first, &Key::Server(ServerId::from_bytes(ALL)), LOOK_MAX)?;
+        let ids = rows.into_iter().filter_map(|(_, row)| match row {
+            Row::Server(server)
+                if wanted_key == Some(server.key)
+                    || (wanted_key.is_none() && fits(&server.id.to_string(), &key)) =>
+            {
+                Some(server.id)
+            }
+            _ => None,
+        });
+        only(ids, name)
+    }
+
+    /// Another server by name, id, part of an id or peer id.
+    ///
+    /// # Errors
+    /// It was never met, or must be met first.
+    pub fn server(&mut self, text: &str) -> Result<Arc<Server>, Halt> {
+        let id = self.server_id(text)?;
+        if id == self.setting.us {
+            return Err(Problem::new(Code::Usage, "that is this server itself").into());
+        }
+        self.stored()
+            .server(id)?
+            .ok_or_else(|| missing("server", text).hint("see them with: freehold server ls").into())
+    }
+
+    /// A local world by `NAME`, `ACCOUNT/NAME` or id; without a name the acting account's only one.
+    ///
+    /// # Errors
+    /// There is none, or several.
+    pub fn world(&self, text: Option<&str>) -> Result<Arc<World>, Halt> {
+        let Some(text) = text.or(self.call.world.as_deref()) else { return self.only_world() };
+        let place = self.place(text)?;
+        match (place.words.as_slice(), &place.server) {
+            ([name], None) => {
+                let owner = self.acting().ok().map(|account| account.id);
+                self.world_named(owner, name, text)
+            }
+            ([account, name], None) => {
+                let owner = self.local_account(account)?.id;
+                self.world_named(Some(owner), name, text)
+            }
+            _ => Err(missing("world", text).into()),
+        }
+    }
+
+    fn only_world(&self) -> Result<Arc<World>, Halt> {
+        let owner = self.acting()?.id;
+        let first = Key::WorldName(owner, String::new());
+        let rows =
+            self.stored().rows(&first, &Key::WorldName(owner, "\u{10ffff}".to_owned()), 2)?;
+        match rows.as_slice() {
+            [(_, Row::Id(id))] => self.world_by_id(WorldId::from_bytes(*id), "the only world"),
+            [] => Err(Problem::new(Code::Usage, "the acting account has no world")
+                .hint("make one with: freehold world add NAME")
+                .into()),
+            _ => Err(Problem::new(Code::Usage, "the acting account has several worlds")
+                .hint("say which with --world ACCOUNT/WORLD")
+                .into()),
+        }
+    }
+
+    fn world_by_id(&self, id: WorldId, text: &str) -> Result<Arc<World>, Halt> {
+        self.stored().world(id)?.ok_or_else(|| missing("world", text).into())
+    }
+
+    fn world_named(
+        &self,
+        owner: Option<AccountId>,
+        name: &str,
+        text: &str,
+    ) -> Result<Arc<World>, Halt> {
+        if let Some(owner) = owner
+            && let Some(id) = self.stored().id_at(Key::WorldName(owner, name.to_owned()))?
+        {
+            return self.world_by_id(WorldId::from_bytes(id), text);
+        }
+        if let Ok(id) = name.parse() {
+            return self.world_by_id(id, text);
+        }
+        if is_part(name) {
+            let found =
+                self.worlds()?.into_iter().filter(|world| fits(&world.id.to_string(), name));
+            if let Some(world) = only(found, text)? {
+                return Ok(world);
+            }
+        }
+        Err(missing("world", text).hint("see them with: freehold world ls").into())
+    }
+
+    fn worlds(&self) -> Result<Vec<Arc<World>>, Halt> {
+        let first = Key::World(WorldId::from_bytes(NONE));
+        let rows = self.stored().rows(&first, &Key::World(WorldId::from_bytes(ALL)), LOOK_MAX)?;
+        let worlds = rows.into_iter().filter_map(|(_, row)| match row {
+            Row::World(world) => Some(world),
+            _ => None,
+        });
+        Ok(worlds.collect())
+    }
+
+    /// A type by `NAME`, `ACCOUNT:NAME` or id. A bare name is the acting account's, else `owner`'s.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn element_type(
+        &self,
+        text: &str,
+        owner: Option<AccountId>,
+    ) -> Result<Arc<TypeDefinition>, Halt> {
+        let (account, name) = match text.split_once(':') {
+            Some((account, name)) => (Some(self.local_account(&account.to_lowercase())?.id), name),
+            None => (None, text),
+        };
+        let key = name.to_lowercase();
+        let owners: Vec<AccountId> = match account {
+            Some(account) => vec![account],
+            None => self.acting().ok().map(|account| account.id).into_iter().chain(owner).collect(),
+        };
+        for owner in owners {
+            if let Some(id) = self.stored().id_at(Key::TypeName(owner, key.clone()))? {
+                return self.type_of(TypeId::from_bytes(id));
+            }
+        }
+        if let Ok(id) = key.parse() {
+            return self.type_of(id);
+        }
+        if is_part(&key) {
+            let first = Key::Type(TypeId::from_bytes(NONE));
+            let rows = self.stored().rows(&first, &Key::Type(TypeId::from_bytes(ALL)), LOOK_MAX)?;
+            let found = rows.into_iter().filter_map(|(_, row)| match row {
+                Row::Type(held) if fits(&held.id.to_string(), &key) => Some(held),
+                _ => None,
+            });
+            if let Some(held) = only(found, text)? {
+                return Ok(held);
+            }
+        }
+        Err(missing("type", text).hint("see them with: freehold type ls").into())
+    }
+
+    /// A type by its id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn type_of(&self, id: TypeId) -> Result<Arc<TypeDefinition>, Halt> {
+        self.stored().element_type(id)?.ok_or_else(|| missing("type", &id.to_string()).into())
+    }
+
+    /// An element by `NAME`, `ACCOUNT/WORLD/NAME`, `ACCOUNT@SERVER/WORLD/NAME` or id.
+    ///
+    /// # Errors
+    /// There is none, or its server must be met first.
+    pub fn element(&mut self, text: &str) -> Result<Target, Halt> {
+        let place = self.place(text)?;
+        if let Some(server) = self.place_server(&place)? {
+            return Ok(Target::There { server, name: place.at_home() });
+        }
+        self.element_here(text).map(Target::Here)
+    }
+
+    /// A local element, by the same names without a server.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn element_here(&self, text: &str) -> Result<Arc<Element>, Halt> {
+        let place = self.place(text)?;
+        match place.words.as_slice() {
+            [name] => match (self.world(self.text("world")), name.parse::<ElementId>()) {
+                (Ok(world), _) => self
+                    .element_in(&world, name, text)
+                    .or_else(|halt| self.element_anywhere(name, halt)),
+                (Err(halt), _) => self.element_anywhere(name, halt),
+            },
+            [account, world, name] => {
+                let owner = self.local_account(account)?.id;
+                let world = self.world_named(Some(owner), world, text)?;
+                self.element_in(&world, name, text)
+            }
+            _ => Err(missing("element", text)
+                .hint("write ACCOUNT/WORLD/ELEMENT, or name the world with --world")
+                .into()),
+        }
+    }
+
+    /// An element by id alone: looked for in every world.
+    fn element_anywhere(&self, name: &str, otherwise: Halt) -> Result<Arc<Element>, Halt> {
+        if let Ok(id) = name.parse::<ElementId>() {
+            for world in self.worlds()? {
+                if let Some(element) = self.stored().element(world.id, id)? {
+                    return Ok(element);
+                }
+            }
+        } else if is_part(name) {
+            let mut found = Vec::new();
+            for world in self.worlds()? {
+                found.extend(self.elements_like(&world, name)?);
+            }
+            if let Some(element) = only(found.into_iter(), name)? {
+                return Ok(element);
+            }
+        }
+        Err(otherwise)
+    }
+
+    fn element_in(&self, world: &World, name: &str, text: &str) -> Result<Arc<Element>, Halt> {
+        let named = self.stored().id_at(Key::ElementName(world.id, name.to_owned()))?;
+        let id = named.map(ElementId::from_bytes).or_else(|| name.parse().ok());
+        let element = match id {
+            Some(id) => self.stored().element(world.id, id)?,
+            None if is_part(name) => only(self.elements_like(world, name)?.into_iter(), name)?,
+            None => None,
+        };
+        element.ok_or_else(|| {
+            missing("element", text).hint("see them with: freehold element ls").into()
+        })
+    }
+
+    fn elements_like(&self, world: &World, part: &str) -> Result<Vec<Arc<Element>>, Halt> {
+        let first = Key::Element(world.id, ElementId::from_bytes(NONE));
+        let rows = self.stored().rows(
+            &first,
+            &Key::Element(world.id, ElementId::from_bytes(ALL)),
+            LOOK_MAX,
+        )?;
+        let found = rows.into_iter().filter_map(|(_, row)| match row {
+            Row::Element(element) if fits(&element.id.to_string(), part) => Some(element),
+            _ => None,
+        });
+        Ok(found.collect())
+    }
+
+    /// An entry of the inbox by its id or a part of it.
+    ///
+    /// # Errors
+    /// There is none, or several fit.
+    pub fn inbox_entry(&self, text: &str) -> Result<Arc<crate::model::InboxEntry>, Halt> {
+        let key = text.to_lowercase();
+        let first = Key::Inbox(EntryId::from_bytes(NONE));
+        let rows = self.stored().rows(&first, &Key::Inbox(EntryId::from_bytes(ALL)), LOOK_MAX)?;
+        let found = rows.into_iter().filter_map(|(_, row)| match row {
+            Row::Inbox(entry)
+                if entry.id.to_string() == key
+                    || (is_part(&key) && fits(&entry.id.to_string(), &key)) =>
+            {
+                Some(entry)
+            }
+            _ => None,
+        });
+        only(found, text)?.ok_or_else(|| {
+            missing("entry of the inbox", text).hint("see them with: freehold inbox").into()
+        })
+    }
+
+    /// Checks a name that is to be given.
+    ///
+    /// # Errors
+    /// It is no name.
+    pub fn name(&self, text: &str) -> Result<Name, Halt> {
+        Name::new(text).map_err(|mistake| {
+            Problem::new(Code::Usage, format!("'{text}' is no name: {mistake}")).into()
+        })
+    }
+
+    /// Checks that only people here may go on.
+    ///
+    /// # Errors
+    /// The caller is no operator.
+    pub fn check_operator(&self) -> Result<(), Halt> {
+        match self.call.caller {
+            Caller::Local { operator: true, .. } | Caller::Node => Ok(()),
+            Caller::Local { operator: false, .. } | Caller::Remote { .. } => {
+                Err(Problem::new(Code::NotPermitted, "only the operator may do this")
+                    .hint("use the control socket, or a key made with --admin")
+                    .into())
+            }
+        }
+    }
+}

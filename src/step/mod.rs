@@ -1,0 +1,65 @@
+//! One call's buffer: names looked up, rights checked, events delivered, actions run, questions
+//! noted. Applied whole or thrown away whole. Pure: the same snapshot and inputs give the same
+//! effects.
+
+mod action;
+mod buffer;
+mod event;
+mod host;
+mod lookup;
+mod remote;
+mod right;
+mod value;
+
+pub use action::{Listener, Replies};
+pub use buffer::{Happened, Left, Setting, Step};
+pub use lookup::{AccountPlace, Target, prefix_mistake};
+pub use right::{Actor, not_offered};
+pub use value::Reading;
+
+use crate::model::{Damaged, Json, Need, Problem, Tell};
+
+/// Why a command ends before its end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Halt {
+    /// It cannot or may not be done.
+    Problem(Problem),
+    /// It must know something from elsewhere first: the step's needs say what.
+    Needs,
+    /// A question at a remembered place is another one now.
+    Changed,
+    /// Its whole content is one call at another server.
+    Forward(Box<Tell>),
+    /// A script used up the memory of a machine that held garbage: once more in a fresh one.
+    Memory,
+}
+
+impl From<Problem> for Halt {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Damaged> for Halt {
+    fn from(damaged: Damaged) -> Self {
+        Self::Problem(damaged.into())
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// It is done, with this result.
+    Done(Json),
+    /// It was refused or failed.
+    Problem(Problem),
+    /// It must know these first.
+    Needs(Vec<Need>),
+    /// Its questions changed: the attempt begins anew.
+    Changed,
+    /// It is forwarded as it is.
+    Forward(Box<Tell>),
+}
+
+/// The type of a command's function.
+pub type Command = fn(&mut Step<'_>) -> Result<Json, Halt>;

@@ -1,0 +1,83 @@
+//! What a step wants of other servers: it asks before it decides, and tells once it is committed.
+
+use super::{Halt, Step};
+use crate::model::{Answer, Caller, Code, Json, Need, Problem, Question, Root, ServerId, Tell};
+
+impl Step<'_> {
+    /// The answer to a question, if it is there; else notes that it is needed.
+    ///
+    /// # Errors
+    /// It must be asked first, or another one was asked at this place.
+    pub fn question(
+        &mut self,
+        about: &str,
+        question: Question,
+    ) -> Result<Result<Json, Problem>, Halt> {
+        let place = self.place_of(about);
+        match self.answers.get(&place) {
+            Some(Answer { question: asked, result }) if *asked == question => Ok(result.clone()),
+            Some(_) => Err(Halt::Changed),
+            None => {
+                self.need(Need { place, question })?;
+                Err(Halt::Needs)
+            }
+        }
+    }
+
+    /// Asks a reading command of another server. `about` says what the question is about, so that
+    /// it is known again when the step runs once more.
+    ///
+    /// # Errors
+    /// As [`Step::question`].
+    pub fn ask_server(
+        &mut self,
+        server: ServerId,
+        command: &str,
+        about: &str,
+        args: Json,
+        patience_ms: Option<u64>,
+    ) -> Result<Result<Json, Problem>, Halt> {
+        let about = format!("{server} {command} {about}");
+        let question = Question::Ask { server, command: command.to_owned(), args, patience_ms };
+        self.question(&about, question)
+    }
+
+    /// Ends the step: the call is forwarded as it is, and ends as it ends there.
+    ///
+    /// # Errors
+    /// The root has no hops left.
+    pub fn forward(&self, server: ServerId, command: &str, args: Json) -> Result<Halt, Halt> {
+        let mut tell = self.tell_of(server, command, args)?;
+        tell.job = Some(self.call.id);
+        tell.deadline_at = Some(self.call.deadline_at);
+        Ok(Halt::Forward(Box::new(tell)))
+    }
+
+    /// What a tell of this step looks like.
+    ///
+    /// # Errors
+    /// The root has no hops left.
+    pub fn tell_of(&self, server: ServerId, command: &str, args: Json) -> Result<Tell, Halt> {
+        let Some(hops) = self.budget.hops.checked_sub(1) else {
+            let path: Vec<String> = self.call.root.path.iter().map(ToString::to_string).collect();
+            let says = format!("the call passed too many servers: {}", path.join(" > "));
+            return Err(Problem::new(Code::ScriptBudget, says).into());
+        };
+        let mut path = self.call.root.path.clone();
+        path.push(self.setting.us);
+        let budget = crate::model::Budget { hops, ..self.budget };
+        Ok(Tell {
+            server,
+            command: command.to_owned(),
+            args,
+            claim: match &self.call.caller {
+                Caller::Local { account, .. } => *account,
+                Caller::Remote { .. } | Caller::Node => None,
+            },
+            root: Root { job: self.call.root.job, path, budget },
+            deadline_at: None,
+            job: None,
+            reply_to: None,
+        })
+    }
+}

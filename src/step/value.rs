@@ -1,0 +1,134 @@
+//! Values are read and written here.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::buffer::Happened;
+use super::{Actor, Halt, Step};
+use crate::model::{
+    Attribute, Code, Element, EventKind, Json, Key, Level, Problem, Row, TypeDefinition, suggest,
+};
+
+/// A local value that was read, with what its reader must know.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The value.
+    pub value: Json,
+    /// What its type says of it.
+    pub attribute: Attribute,
+}
+
+impl Step<'_> {
+    /// The definition of an attribute.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn attribute<'t>(
+        &self,
+        element_type: &'t TypeDefinition,
+        name: &str,
+    ) -> Result<&'t Attribute, Halt> {
+        let attributes = &element_type.definition.attributes;
+        attributes.get(name).ok_or_else(|| {
+            let of = &element_type.definition.name;
+            let problem =
+                Problem::new(Code::NotFound, format!("the type {of} has no attribute '{name}'"));
+            match suggest(name, attributes.keys().map(String::as_str)) {
+                Some(meant) => problem.hint(format!("did you mean '{meant}'?")).into(),
+                None => problem.into(),
+            }
+        })
+    }
+
+    /// The value of an attribute as it stands, without any right being asked.
+    pub fn value_of(&self, element: &Element, name: &str, attribute: &Attribute) -> Json {
+        element.values.get(name).unwrap_or(&attribute.default).clone()
+    }
+
+    /// Reads an attribute of a local element.
+    ///
+    /// # Errors
+    /// There is none, or `actor` has no right to it.
+    pub fn read_value(&self, actor: Actor, element: &Element, name: &str) -> Result<Reading, Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        let attribute = self.attribute(&element_type, name)?;
+        let standing = self.standing(actor, element, &element_type)?;
+        self.check_read(standing, attribute, name)?;
+        Ok(Reading { value: self.value_of(element, name, attribute), attribute: attribute.clone() })
+    }
+
+    /// Sets an attribute of a local element: fires its before-event, writes, notes the after-event.
+    /// Gives back what was really set.
+    ///
+    /// # Errors
+    /// It is refused, of another kind, or `actor` has no right to it. Nothing is changed then.
+    pub fn set_value(
+        &mut self,
+        actor: Actor,
+        element: &Element,
+        name: &str,
+        value: Json,
+    ) -> Result<Json, Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        let attribute = self.attribute(&element_type, name)?;
+        let standing = self.standing(actor, element, &element_type)?;
+        self.check_write(standing, attribute, name, &element_type)?;
+        let value = checked(attribute, name, value)?;
+        let savepoint = self.savepoint();
+        let outermost = self.begin_event()?;
+        let result = self.write(element, &element_type, name, attribute, value);
+        self.finish_event(outermost, result).inspect_err(|_| self.rollback(savepoint))
+    }
+
+    fn write(
+        &mut self,
+        element: &Element,
+        element_type: &Arc<TypeDefinition>,
+        name: &str,
+        attribute: &Attribute,
+        value: Json,
+    ) -> Result<Json, Halt> {
+        let old = self.value_of(element, name, attribute);
+        let data = json!({"attribute": name, "old": old, "value": value});
+        let data =
+            self.fire_before(element, element_type, EventKind::ValueChange, Some(name), data)?;
+        let value = checked(attribute, name, data.get("value").cloned().unwrap_or_default())?;
+        // An action before may have written other values of the same element.
+        let current = self.stored().element(element.world, element.id)?;
+        let mut changed = current.as_deref().unwrap_or(element).clone();
+        let old = self.value_of(&changed, name, attribute);
+        if value == attribute.default {
+            changed.values.remove(name);
+        } else {
+            changed.values.insert(name.to_owned(), value.clone());
+        }
+        self.put(Key::Element(element.world, element.id), Row::Element(Arc::new(changed)))?;
+        let (public, list) = match attribute.read {
+            Level::Public => (true, element_type.definition.protected.clone()),
+            Level::Protected => (false, element_type.definition.protected.clone()),
+            Level::Private => (false, None),
+        };
+        self.happen(Happened {
+            kind: EventKind::ValueChange,
+            name: None,
+            world: element.world,
+            element: element.id,
+            attribute: Some(name.to_owned()),
+            value: value.clone(),
+            old: old.clone(),
+            by: self.call.caller.account(),
+            public,
+            list,
+        });
+        let data = json!({"attribute": name, "old": old, "value": value});
+        self.wait_after(element, EventKind::ValueChange, Some(name), data);
+        Ok(value)
+    }
+}
+
+fn checked(attribute: &Attribute, name: &str, value: Json) -> Result<Json, Halt> {
+    attribute
+        .check(value)
+        .map_err(|mistake| Problem::new(Code::WrongKind, format!("'{name}': {mistake}")).into())
+}
