@@ -9,3 +9,5 @@ pub mod trust;
 pub mod script;
 
 pub mod step;
+
+pub mod commands;

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{Command, Ended, Halt};
 use crate::model::{
-    AccountId, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId,
+    AccountId, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId, Event,
     EventKind, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId, Snapshot,
     Tell, Timestamp, WorldId,
 };
@@ -99,6 +99,7 @@ pub struct Step<'a> {
     changes: Changes,
     undo: Vec<(Key, Option<Change>)>,
     happened: Vec<Happened>,
+    stored_events: Vec<Event>,
     tells: Vec<Tell>,
     sends: Vec<Call>,
     trace: Vec<String>,
@@ -124,6 +125,8 @@ pub struct Left {
     pub changes: Changes,
     /// What happened; empty unless it was done.
     pub happened: Vec<Happened>,
+    /// Events of other servers' feeds; empty unless it was done.
+    pub stored_events: Vec<Event>,
     /// What is to be told to other servers; empty unless it was done.
     pub tells: Vec<Tell>,
     /// What is to be called here afterwards; empty unless it was done.
@@ -162,6 +165,7 @@ impl<'a> Step<'a> {
             changes: Changes::new(),
             undo: Vec::new(),
             happened: Vec::new(),
+            stored_events: Vec::new(),
             tells: Vec::new(),
             sends: Vec::new(),
             trace: Vec::new(),
@@ -201,6 +205,7 @@ impl<'a> Step<'a> {
             ended,
             changes: self.changes,
             happened: self.happened,
+            stored_events: if done { self.stored_events } else { Vec::new() },
             tells: self.tells,
             sends: self.sends,
             trace: self.trace,
@@ -258,6 +263,11 @@ impl<'a> Step<'a> {
     /// Notes an event.
     pub fn happen(&mut self, happened: Happened) {
         self.happened.push(happened);
+    }
+
+    /// Notes an event of a feed that we follow, numbered by its home.
+    pub fn store_event(&mut self, event: Event) {
+        self.stored_events.push(event);
     }
 
     /// Notes something to be told to another server once this is committed.

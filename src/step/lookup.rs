@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::{Halt, Step, not_offered};
 use crate::model::{
     Account, AccountId, Caller, Code, Element, ElementId, EntryId, Json, Key, Name, Place, Problem,
-    Question, Row, Server, ServerId, Snapshot, TypeDefinition, TypeId, World, WorldId,
-    key_of_peer_id,
+    Question, Row, Server, ServerId, TypeDefinition, TypeId, World, WorldId, key_of_peer_id,
 };
 
 /// Digits of an id that are enough to name it.

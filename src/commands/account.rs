@@ -1,0 +1,243 @@
+//! Accounts: ours, and copies of others'.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::model::{
+    Account, AccountId, CachedAccount, Code, Json, Key, Problem, Question, Row, ServerId,
+    SignedRecord, peer_id_of,
+};
+use crate::step::{AccountPlace, Halt, Step, not_offered};
+use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
+
+/// How long the home of an old copy is tried before the copy is shown, in milliseconds.
+pub(super) const PATIENCE_MS: u64 = 2_000;
+
+pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
+    step.check_operator()?;
+    let name = step.name(step.word("name"))?;
+    if step.stored().id_at(Key::AccountName(name.key()))?.is_some() {
+        return Err(
+            Problem::new(Code::NameTaken, format!("there is an account '{name}' already")).into()
+        );
+    }
+    let keys = KeyPair::from_seed(&step.random());
+    let inception = Inception {
+        kind: RecordKind::Account,
+        key: keys.public(),
+        recovery_hash: step.setting.recovery_hash,
+        nonce: step.random(),
+    };
+    let record = Record::first(inception, name.clone(), Some(step.setting.us));
+    let Some(id) = record.account_id() else {
+        return Err(Problem::new(Code::Internal, "the record is no account's").into());
+    };
+    let account =
+        Account { id, name: name.clone(), record: record.sign(&keys), added_at: step.now };
+    step.put(Key::Account(id), Row::Account(Arc::new(account)))?;
+    step.put(Key::AccountName(name.key()), Row::Id(*id.as_bytes()))?;
+    step.put(Key::Secret(id), Row::Secret(keys.seed()))?;
+    Ok(json!({"id": id, "name": name}))
+}
+
+pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
+    super::page::list(
+        step,
+        |id| Key::Account(AccountId::from_bytes(id)),
+        |row| match row {
+            Row::Account(account) => Some(json!({
+                "id": account.id,
+                "name": account.name,
+                "local": true,
+                "added_at": account.added_at.to_string(),
+            })),
+            _ => None,
+        },
+    )
+}
+
+pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
+    step.check_operator()?;
+    let account = step.account_here(step.word("account"))?;
+    let id = account.id;
+    for first in [Key::WorldName(id, String::new()), Key::TypeName(id, String::new())] {
+        let last = match &first {
+            Key::WorldName(..) => Key::WorldName(id, "\u{10ffff}".to_owned()),
+            _ => Key::TypeName(id, "\u{10ffff}".to_owned()),
+        };
+        if !step.stored().rows(&first, &last, 1)?.is_empty() {
+            return Err(Problem::new(
+                Code::Conflict,
+                format!("the account '{}' still owns worlds or types", account.name),
+            )
+            .hint("remove them first: freehold world ls --account NAME")
+            .into());
+        }
+    }
+    step.change(Key::Account(id), None)?;
+    step.change(Key::AccountName(account.name.key()), None)?;
+    step.change(Key::Secret(id), None)?;
+    Ok(json!({"id": id}))
+}
+
+/// The five cases of loading an account: local; a peer that is not known yet; data that was never
+/// asked for; data in the cache; and, where its home is away, old data marked stale.
+pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let text = step.word("account");
+    if step.call.caller.server().is_some() {
+        return show_to_server(step, text);
+    }
+    match step.account_at(text)? {
+        AccountPlace::Here(account) => show_local(step, &account),
+        AccountPlace::There { server, name } => fetch(step, server, &name),
+        AccountPlace::Somewhere(id) => {
+            if let Some(cached) = step.stored().cached_account(id)? {
+                return fetch(step, cached.home, &id.to_string());
+            }
+            let found = step.question(&format!("find {id}"), Question::Find(id))??;
+            let server =
+                found.get("server").and_then(Json::as_str).and_then(|server| server.parse().ok());
+            let server = server.ok_or_else(|| {
+                Problem::new(Code::NotFound, format!("no server is the home of {id}"))
+            })?;
+            fetch(step, server, &id.to_string())
+        }
+    }
+}
+
+fn show_to_server(step: &Step<'_>, text: &str) -> Result<Json, Halt> {
+    let account = step.account_here(text).map_err(|_| not_offered(text))?;
+    Ok(json!({"id": account.id, "name": account.name, "record": hex(&account.record.0)}))
+}
+
+fn show_local(step: &Step<'_>, account: &Account) -> Result<Json, Halt> {
+    let record = decode_record(&account.record).map_err(|error| {
+        Problem::new(Code::Damaged, format!("the record of '{}': {error}", account.name))
+    })?;
+    let setting = step.setting;
+    let server = json!({"id": setting.us, "name": setting.name, "peer_id": peer_id_of(&setting.keys.public())});
+    Ok(json!({
+        "id": account.id,
+        "name": account.name,
+        "server": server,
+        "key": hex(&record.key),
+        "local": true,
+        "cached": false,
+        "cached_until": null,
+        "stale": false,
+    }))
+}
+
+fn fetch(step: &mut Step<'_>, server: ServerId, name: &str) -> Result<Json, Halt> {
+    let by_name = step
+        .stored()
+        .id_at(Key::CachedAccountName(server, name.to_owned()))?
+        .map(AccountId::from_bytes);
+    let known = match by_name.or_else(|| name.parse().ok()) {
+        Some(id) => step.stored().cached_account(id)?.filter(|cached| cached.home == server),
+        None => None,
+    };
+    if let Some(cached) = known.as_ref().filter(|cached| step.now < cached.until) {
+        return show_cached(step, cached, true, false);
+    }
+    let patience = known.is_some().then_some(PATIENCE_MS);
+    let answer =
+        step.ask_server(server, "account.show", name, json!({"account": name}), patience)?;
+    match (answer, known) {
+        (Ok(answer), known) => {
+            let fetched = Arc::new(verified(step, server, &answer, known.as_deref())?);
+            store(step, server, name, &fetched)?;
+            show_cached(step, &fetched, false, false)
+        }
+        (Err(problem), Some(cached))
+            if problem.code.exit() == 3 || problem.code == Code::TimedOut =>
+        {
+            show_cached(step, &cached, true, true)
+        }
+        (Err(problem), _) => Err(problem.into()),
+    }
+}
+
+fn verified(
+    step: &Step<'_>,
+    server: ServerId,
+    answer: &Json,
+    known: Option<&CachedAccount>,
+) -> Result<CachedAccount, Halt> {
+    let false_record = |says: &str| {
+        Halt::from(Problem::new(
+            Code::Internal,
+            format!("the server's answer cannot be believed: {says}"),
+        ))
+    };
+    let bytes = answer.get("record").and_then(Json::as_str).and_then(unhex);
+    let signed = SignedRecord(bytes.ok_or_else(|| false_record("it holds no record"))?);
+    let held = known.and_then(|known| decode_record(&known.record).ok());
+    let verified = match &held {
+        Some(held) => Verified::following(&signed, held),
+        None => Verified::first_seen(&signed),
+    };
+    let verified = verified.map_err(|error| false_record(&error.to_string()))?;
+    let record = verified.record();
+    let (Some(id), true) = (record.account_id(), record.home == Some(server)) else {
+        return Err(false_record("it is the record of somebody else"));
+    };
+    Ok(CachedAccount {
+        id,
+        name: record.name.clone(),
+        home: server,
+        record: signed,
+        key: record.key,
+        fetched_at: step.now,
+        until: step.now.after_ms(step.setting.record_ms),
+    })
+}
+
+fn store(
+    step: &mut Step<'_>,
+    server: ServerId,
+    name: &str,
+    account: &Arc<CachedAccount>,
+) -> Result<(), Halt> {
+    let id = Row::Id(*account.id.as_bytes());
+    step.put(Key::CachedAccountName(server, account.name.key()), id.clone())?;
+    step.put(Key::CachedAccountName(server, name.to_owned()), id)?;
+    step.put(Key::CachedAccount(account.id), Row::CachedAccount(account.clone()))
+}
+
+fn show_cached(
+    step: &Step<'_>,
+    account: &CachedAccount,
+    cached: bool,
+    stale: bool,
+) -> Result<Json, Halt> {
+    let server = step.stored().server(account.home)?;
+    Ok(json!({
+        "id": account.id,
+        "name": account.name,
+        "server": {
+            "id": account.home,
+            "name": server.as_ref().map(|server| server.name.to_string()),
+            "peer_id": server.as_ref().map(|server| peer_id_of(&server.key)),
+        },
+        "key": hex(&account.key),
+        "local": false,
+        "cached": cached,
+        "cached_until": account.until.to_string(),
+        "stale": stale,
+    }))
+}
+
+/// Bytes as hexadecimal text.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads hexadecimal text.
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
