@@ -11,3 +11,5 @@ pub mod script;
 pub mod step;
 
 pub mod commands;
+
+pub mod turn;

@@ -329,34 +329,6 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
 }
 
-/// Marks copies as outdated: something newer happened at `head`.
-pub(super) fn outdate(
-    step: &mut Step<'_>,
-    server: ServerId,
-    element: ElementId,
-    attribute: &str,
-    head: Head,
-) -> Result<(), Halt> {
-    let first = Key::CachedValue(server, element, None, String::new());
-    let last = Key::CachedValue(
-        server,
-        element,
-        Some(AccountId::from_bytes([0xff; 16])),
-        "\u{10ffff}".to_owned(),
-    );
-    for (key, row) in step.stored().rows(&first, &last, 1_000)? {
-        let (Key::CachedValue(_, _, _, named), Row::CachedValue(held)) = (&key, &row) else {
-            continue;
-        };
-        let older = held.head.log != head.log || held.head.seq < head.seq;
-        if named == attribute && older && !held.outdated {
-            let outdated = CachedValue { outdated: true, ..held.as_ref().clone() };
-            step.put(key, Row::CachedValue(Arc::new(outdated)))?;
-        }
-    }
-    Ok(())
-}
-
 /// The log of a world for an audience, in this life of the store.
 pub(super) fn log_of(step: &Step<'_>, world: WorldId, audience: &Audience) -> Result<LogId, Halt> {
     let node = step.stored().node()?;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::element::{log_of, outdate};
+use super::element::log_of;
 use crate::model::{
     Audience, Caller, Code, Event, Following, Head, Json, Key, Problem, ProtectionState, Row,
-    ServerId, WorldId,
+    ServerId, Touched, WorldId,
 };
-use crate::step::{Halt, Step, not_offered};
+use crate::step::{Halt, Step, not_offered, outdated};
 use crate::trust;
 
 /// Events in one page.
@@ -127,7 +127,15 @@ pub(super) fn store(step: &mut Step<'_>) -> Result<Json, Halt> {
         {
             seq = event.head.seq;
             if let Some(attribute) = &event.attribute {
-                outdate(step, server, event.element, attribute, event.head)?;
+                let touched = Touched {
+                    world,
+                    element: event.element,
+                    attribute: attribute.clone(),
+                    head: event.head,
+                };
+                for (key, row) in outdated(step.stored(), server, &touched)? {
+                    step.put(key, row)?;
+                }
             }
             step.store_event(Event { feeds: Vec::new(), by: None, ..event });
         }

@@ -260,15 +260,39 @@ pub struct Job {
     /// Attempts begun anew because a question changed.
     pub attempts: u32,
     /// Answers so far.
+    #[serde(default, skip_serializing_if = "Answers::is_empty")]
     pub answers: Answers,
     /// The number in its sender's lane, where another server told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
-    /// What its event log traced.
+    /// What its scripts logged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trace: Vec<String>,
-    /// Feeds it wrote to, as far as the caller may see them.
-    pub heads: Vec<(WorldId, Head)>,
-    /// What it changed, as far as the caller may see it.
-    pub touched: Vec<(ElementId, String)>,
+    /// What it changed, as far as another server that called may see it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touched: Vec<Touched>,
+}
+
+/// A value that a call changed, and the number of its feed then.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Touched {
+    /// The world.
+    pub world: WorldId,
+    /// The element.
+    pub element: ElementId,
+    /// The attribute.
+    pub attribute: String,
+    /// The place in the feed that the caller may follow.
+    pub head: Head,
+}
+
+/// What a server answered to something that it was told.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// What it gave back, or why not.
+    pub result: Result<Json, Problem>,
+    /// What changed there.
+    pub touched: Vec<Touched>,
 }
 
 impl Job {

@@ -19,7 +19,8 @@ mod value;
 pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
 pub use call::{
     ANSWERS_MAX, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
-    JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, ReplyTo, Root, Tell,
+    JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, Reply, ReplyTo, Root,
+    Tell, Touched,
 };
 pub use definition::{
     ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition, Group,

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, ElementId,
-    EntryId, Event, Following, Head, InboxEntry, Incarnation, Job, JobId, Json, KeyId, LogId, Name,
-    Problem, Protection, Server, ServerId, SignedRecord, Tell, Timestamp, TypeDefinition, TypeId,
-    World, WorldId,
+    EntryId, Event, Following, InboxEntry, Incarnation, Job, JobId, KeyId, LogId, Name, Protection,
+    Server, ServerId, SignedRecord, Tell, Timestamp, TypeDefinition, TypeId, World, WorldId,
 };
 
 /// What a row is found by. The order of keys is the order of their bytes in the store.
@@ -229,7 +228,7 @@ fn take_span(spans: &mut Vec<Span>, number: u64) -> Option<u64> {
     Some(span.turn)
 }
 
-/// An item of a lane as it was taken, with its answer.
+/// An item of a lane as it was taken.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Received {
     /// Who told it.
@@ -238,14 +237,8 @@ pub struct Received {
     pub number: u64,
     /// A hash of what was told: the same number with other content is a fault.
     pub digest: [u8; 16],
-    /// The job it became.
+    /// The job it became: finished in this turn, or found by its own row.
     pub job: JobId,
-    /// The answer; none while the job is started.
-    pub answer: Option<Result<Json, Problem>>,
-    /// Feeds that changed with it, as far as the sender may see them.
-    pub heads: Vec<(WorldId, Head)>,
-    /// Attributes that changed with it, as far as the sender may see them.
-    pub touched: Vec<(ElementId, String)>,
 }
 
 /// Something told, with its number.
@@ -272,8 +265,6 @@ pub struct Turn {
     pub received: Vec<Received>,
     /// Items for other servers.
     pub sent: Vec<Sent>,
-    /// Keys of the other rows that it put or removed.
-    pub changed: Vec<String>,
 }
 
 /// What is stored under a key.

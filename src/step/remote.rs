@@ -1,7 +1,12 @@
 //! What a step wants of other servers: it asks before it decides, and tells once it is committed.
 
+use std::sync::Arc;
+
 use super::{Halt, Step};
-use crate::model::{Answer, Caller, Code, Json, Need, Problem, Question, Root, ServerId, Tell};
+use crate::model::{
+    AccountId, Answer, CachedValue, Caller, Code, Damaged, Json, Key, Need, Problem, Question,
+    Root, Row, ServerId, Snapshot, Tell, Touched,
+};
 
 impl Step<'_> {
     /// The answer to a question, if it is there; else notes that it is needed.
@@ -81,3 +86,32 @@ impl Step<'_> {
         })
     }
 }
+
+/// Copies of a remote value that are outdated by what happened at `touched.head`, marked as such.
+///
+/// # Errors
+/// One of them is damaged.
+pub fn outdated(
+    snapshot: &dyn Snapshot,
+    server: ServerId,
+    touched: &Touched,
+) -> Result<Vec<(Key, Row)>, Damaged> {
+    let first = Key::CachedValue(server, touched.element, None, String::new());
+    let all = Some(AccountId::from_bytes([0xff; 16]));
+    let last = Key::CachedValue(server, touched.element, all, "\u{10ffff}".to_owned());
+    let mut marked = Vec::new();
+    for (key, row) in snapshot.rows(&first, &last, COPIES_MAX)? {
+        let (Key::CachedValue(_, _, _, named), Row::CachedValue(held)) = (&key, &row) else {
+            continue;
+        };
+        let older = held.head.log != touched.head.log || held.head.seq < touched.head.seq;
+        if *named == touched.attribute && older && !held.outdated {
+            let outdated = CachedValue { outdated: true, ..held.as_ref().clone() };
+            marked.push((key, Row::CachedValue(Arc::new(outdated))));
+        }
+    }
+    Ok(marked)
+}
+
+/// Copies of one element that are looked at.
+const COPIES_MAX: usize = 1_000;

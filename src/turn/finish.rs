@@ -1,0 +1,175 @@
+//! How jobs end: here, or as another server answers.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::turns::{Effect, ItemAnswer, Running, outcome_of};
+use crate::model::{
+    Call, Caller, Code, DEADLINE_DEFAULT_MS, Job, JobId, JobStatus, Json, Key, Outbox, Problem,
+    Reply, ReplyTo, Row, ServerId, Snapshot, Tell,
+};
+use crate::step::outdated;
+
+impl Running<'_> {
+    /// Ends a job: notes its outcome and tells whoever waits for it.
+    pub(super) fn finish(&mut self, mut job: Job, result: Result<Json, Problem>) {
+        let id = job.call.id;
+        let was_started = matches!((&self.view() as &dyn Snapshot).job(id), Ok(Some(_)));
+        self.report(&job, &result, was_started);
+        self.reply_by_event(&job, &result);
+        self.effects.push(Effect::End(id, result.clone()));
+        let outcome = outcome_of(&result);
+        let (result, problem) = match result {
+            Ok(json) => (json, None),
+            Err(problem) => (Json::Null, Some(problem)),
+        };
+        job.status = JobStatus::Finished { outcome, result, problem, at: self.turn.at };
+        job.answers.clear();
+        job.call.args = Json::Null;
+        if was_started {
+            self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));
+        } else if !matches!(job.call.caller, Caller::Node) {
+            self.turn.jobs.push(job);
+        }
+    }
+
+    /// Answers the server that told the job, where one did and it ended after it was started.
+    fn report(&mut self, job: &Job, result: &Result<Json, Problem>, was_started: bool) {
+        let (Some(server), Some(number)) = (job.call.caller.server(), job.number) else { return };
+        let reply = Reply { result: result.clone(), touched: job.touched.clone() };
+        if was_started {
+            self.effects.push(Effect::Report { server, number, reply });
+        }
+    }
+
+    /// Sends the outcome as an event, where an element waits for it.
+    fn reply_by_event(&mut self, job: &Job, result: &Result<Json, Problem>) {
+        let reply_to = job.call.meta.get("reply_to").cloned();
+        let Some(to) = reply_to.and_then(|to| serde_json::from_value::<ReplyTo>(to).ok()) else {
+            return;
+        };
+        self.send_reply(&to, &job.call, result);
+    }
+
+    fn send_reply(&mut self, to: &ReplyTo, cause: &Call, result: &Result<Json, Problem>) {
+        let Ok(Some(element)) = (&self.view() as &dyn Snapshot).element(to.world, to.element)
+        else {
+            return;
+        };
+        let Some(hops) = cause.root.budget.hops.checked_sub(1) else { return };
+        let data = match result {
+            Ok(result) => json!({"done": true, "result": result.get("result").unwrap_or(result)}),
+            Err(problem) => json!({"done": false, "problem": problem.to_json()}),
+        };
+        let mut root = cause.root.clone();
+        root.budget.hops = hops;
+        let hash = blake3::derive_key("freehold 1 reply", cause.id.as_bytes());
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash[..10]);
+        let call = Call {
+            id: JobId::at(self.turn.at, random),
+            command: "event.send".to_owned(),
+            caller: Caller::Local { account: Some(element.owner), operator: false },
+            args: json!({"element": to.element, "event": to.event, "data": data}),
+            world: None,
+            meta: Json::Null,
+            deadline_at: self.turn.at.after_ms(DEADLINE_DEFAULT_MS),
+            root,
+        };
+        self.queue_job(call);
+    }
+
+    /// Another server answered, or never can: the number is closed, and the job that waits ends.
+    pub(super) fn settled(&mut self, server: ServerId, number: u64, reply: Reply) {
+        let Some((mut outbox, tell)) = self.open_tell(server, number) else { return };
+        outbox.close(number);
+        self.changes.insert(Key::Outbox(server), Some(Row::Outbox(Arc::new(outbox))));
+        self.effects.push(Effect::Forget { server, number });
+        for touched in &reply.touched {
+            let marked = outdated(&self.view(), server, touched).unwrap_or_default();
+            self.changes.extend(marked.into_iter().map(|(key, row)| (key, Some(row))));
+        }
+        let job = tell.job.and_then(|id| (&self.view() as &dyn Snapshot).job(id).ok().flatten());
+        if let Some(job) = job.filter(|job| !job.is_finished()) {
+            let result = reply.result.map(|mut json| {
+                // The caller's job is the one here, whatever the other server calls its own.
+                if job.call.command == "action.call" {
+                    json["job"] = json!(job.call.id);
+                }
+                json
+            });
+            self.finish(job.as_ref().clone(), result);
+        } else if let Some(to) = &tell.reply_to {
+            let call = reply_call(&tell, self.turn.at, number);
+            self.send_reply(to, &call, &reply.result);
+        }
+    }
+
+    fn open_tell(&self, server: ServerId, number: u64) -> Option<(Outbox, Tell)> {
+        let view = self.view();
+        let stored: &dyn Snapshot = &view;
+        let outbox = stored.outbox(server).ok()??;
+        let turn = outbox.turn_of(number)?;
+        let tell = if turn == self.turn.number {
+            self.turn
+                .sent
+                .iter()
+                .find(|sent| sent.number == number && sent.tell.server == server)?
+                .tell
+                .clone()
+        } else {
+            let turn = stored.turn(turn).ok()??;
+            turn.sent
+                .iter()
+                .find(|sent| sent.number == number && sent.tell.server == server)?
+                .tell
+                .clone()
+        };
+        Some((outbox.as_ref().clone(), tell))
+    }
+
+    /// The deadline passed after it was handed over: whoever waits is told so, and the job goes on.
+    pub(super) fn unanswered(&mut self, server: ServerId, number: u64) {
+        let Some((_, tell)) = self.open_tell(server, number) else { return };
+        let Some(id) = tell.job else { return };
+        let Ok(Some(job)) = (&self.view() as &dyn Snapshot).job(id) else { return };
+        if !matches!(job.status, JobStatus::Told { unknown: false, .. }) {
+            return;
+        }
+        let mut job = job.as_ref().clone();
+        job.status = JobStatus::Told { server, number, unknown: true };
+        let problem =
+            Problem::new(Code::OutcomeUnknown, "it was handed over, and no answer came yet")
+                .hint(format!("it settles by itself; see how with: freehold job show {id}"))
+                .with("job", id.to_string());
+        self.effects.push(Effect::End(id, Err(problem)));
+        self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));
+    }
+
+    /// The answer to an item whose job has ended or not.
+    pub(super) fn answer_of(job: &Job) -> ItemAnswer {
+        match job.result() {
+            Some(result) => ItemAnswer::Done(Reply { result, touched: job.touched.clone() }),
+            None => ItemAnswer::Started,
+        }
+    }
+}
+
+/// Stands for something told that no job waits for, where its outcome is sent as an event.
+fn reply_call(tell: &Tell, now: crate::model::Timestamp, number: u64) -> Call {
+    let mut hash = blake3::Hasher::new_derive_key("freehold 1 told");
+    hash.update(tell.server.as_bytes()).update(&number.to_be_bytes());
+    let mut random = [0; 10];
+    random.copy_from_slice(&hash.finalize().as_bytes()[..10]);
+    Call {
+        id: JobId::at(now, random),
+        command: tell.command.clone(),
+        caller: Caller::Node,
+        args: Json::Null,
+        world: None,
+        meta: Json::Null,
+        deadline_at: now,
+        root: tell.root.clone(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Lanes: what another server tells is run once, whatever comes twice, late or out of order.
+
+use std::sync::Arc;
+
+use super::turns::{Effect, ItemAnswer, Running, Told, received};
+use crate::model::{
+    Call, Code, Incarnation, Job, JobId, JobStatus, Key, Lane, Problem, Row, ServerId, Snapshot,
+};
+
+/// Numbers of one lane that wait for their sender to store the answers.
+const TAKEN_MAX: u64 = 8_192;
+
+impl Running<'_> {
+    pub(super) fn told(&mut self, ticket: u64, told: Told) {
+        let answer = match self.lane_for(told.server, told.incarnation) {
+            Ok(lane) => self.told_in(lane, ticket, told),
+            Err(problem) => Some(ItemAnswer::Fault(problem)),
+        };
+        if let Some(answer) = answer {
+            self.effects.push(Effect::Answer { ticket, answer });
+        }
+    }
+
+    /// The lane of a server's present life. An older life has none.
+    fn lane_for(&self, server: ServerId, incarnation: Incarnation) -> Result<Lane, Problem> {
+        let view = self.view();
+        let stored: &dyn Snapshot = &view;
+        let lane = stored.lane(server)?;
+        if let Some(lane) = lane.filter(|lane| lane.incarnation == incarnation) {
+            return Ok(lane.as_ref().clone());
+        }
+        let present = stored.server(server)?.map(|entry| entry.incarnation);
+        if present == Some(incarnation) {
+            return Ok(Lane::new(incarnation));
+        }
+        Err(Problem::new(Code::Conflict, "this comes from a life of the store that has ended"))
+    }
+
+    fn told_in(&mut self, mut lane: Lane, ticket: u64, told: Told) -> Option<ItemAnswer> {
+        if told.number < lane.done_below {
+            let says = "this number was answered, and the answer stored; it is not run again";
+            return Some(ItemAnswer::Fault(Problem::new(Code::Conflict, says)));
+        }
+        if told.number >= lane.done_below.saturating_add(TAKEN_MAX) {
+            let problem =
+                Problem::new(Code::Busy, "too many numbers wait").with("retry_after_ms", 200);
+            return Some(ItemAnswer::Fault(problem));
+        }
+        if let Some(turn) = lane.turn_of(told.number) {
+            return Some(self.told_again(turn, &told));
+        }
+        lane.set(told.number, self.turn.number);
+        self.changes.insert(Key::Lane(told.server), Some(Row::Lane(Arc::new(lane))));
+        self.turn.received.push(received(&told));
+        let job = Job { number: Some(told.number), ..self.job_for(told.call) };
+        let id = job.call.id;
+        match told.refused {
+            Some(problem) => self.finish(job, Err(problem)),
+            None => self.start(job),
+        }
+        let answer = self.answer_for(id);
+        // What is answered here need not be reported besides.
+        self.effects.push(Effect::Answer { ticket, answer });
+        None
+    }
+
+    fn told_again(&self, turn: u64, told: &Told) -> ItemAnswer {
+        let held = if turn == self.turn.number {
+            self.turn
+                .received
+                .iter()
+                .find(|held| held.server == told.server && held.number == told.number)
+                .cloned()
+        } else {
+            let turn = (&self.view() as &dyn Snapshot).turn(turn).ok().flatten();
+            turn.and_then(|turn| {
+                turn.received
+                    .iter()
+                    .find(|held| held.server == told.server && held.number == told.number)
+                    .cloned()
+            })
+        };
+        match held {
+            Some(held) if held.digest == told.digest => self.answer_in(turn, held.job),
+            Some(_) => {
+                let says = "the same number came before with other content";
+                ItemAnswer::Fault(Problem::new(Code::Conflict, says))
+            }
+            None => ItemAnswer::Fault(Problem::new(
+                Code::Internal,
+                "the answer to this number is not found",
+            )),
+        }
+    }
+
+    fn answer_for(&self, id: JobId) -> ItemAnswer {
+        self.answer_in(self.turn.number, id)
+    }
+
+    /// The answer of a job that `turn` took: finished there, or in a row of its own.
+    fn answer_in(&self, turn: u64, id: JobId) -> ItemAnswer {
+        let view = self.view();
+        let stored: &dyn Snapshot = &view;
+        if let Ok(Some(job)) = stored.job(id) {
+            return Self::answer_of(&job);
+        }
+        let stored_turn =
+            if turn == self.turn.number { None } else { stored.turn(turn).ok().flatten() };
+        let jobs = stored_turn.as_ref().map_or(&self.turn.jobs, |turn| &turn.jobs);
+        match jobs.iter().find(|job| job.call.id == id) {
+            Some(job) => Self::answer_of(job),
+            None => ItemAnswer::Fault(Problem::new(
+                Code::Internal,
+                "the answer to this number is not found",
+            )),
+        }
+    }
+
+    pub(super) fn advance(&mut self, server: ServerId, incarnation: Incarnation, done_below: u64) {
+        let Ok(Some(lane)) = (&self.view() as &dyn Snapshot).lane(server) else { return };
+        let mut lane = lane.as_ref().clone();
+        if lane.incarnation == incarnation && lane.forget_below(done_below) {
+            self.changes.insert(Key::Lane(server), Some(Row::Lane(Arc::new(lane))));
+        }
+    }
+
+    /// Stores a call that is to run in a later turn.
+    pub(super) fn queue_job(&mut self, call: Call) {
+        let id = call.id;
+        let job = self.job_for(call);
+        self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));
+        self.run_later(id);
+    }
+
+    /// A job that has not run. The seed of its randomness depends on nothing but its id, which the
+    /// node drew at random.
+    pub(super) fn job_for(&self, call: Call) -> Job {
+        let seed = blake3::derive_key("freehold 1 job seed", call.id.as_bytes());
+        Job {
+            call,
+            status: JobStatus::Asking { needs: Vec::new() },
+            started_at: self.turn.at,
+            seed,
+            rounds: 0,
+            attempts: 0,
+            answers: crate::model::Answers::new(),
+            number: None,
+            trace: Vec::new(),
+            touched: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The queue, turns and jobs. A turn takes calls that wait, runs each as a step, and says what is
+//! to be committed, and what may be let out once it is. Pure: it is handed the time, the state and
+//! the commands' table.
+
+mod finish;
+mod lane;
+mod queue;
+mod read;
+mod trim;
+mod turns;
+
+pub use queue::{QUEUE_MAX, Queue};
+pub use read::{Read, read};
+pub use turns::{Done, Effect, Input, ItemAnswer, STEPS_MAX, Table, Told, Turns};
