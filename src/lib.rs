@@ -4,6 +4,8 @@ pub mod model;
 
 pub mod catalog;
 
+pub mod wire;
+
 pub mod trust;
 
 pub mod script;
@@ -13,3 +15,7 @@ pub mod step;
 pub mod commands;
 
 pub mod turn;
+
+pub mod post;
+
+pub mod store;

@@ -18,8 +18,8 @@ pub const FUEL_PER_MS: u64 = 4_000;
 pub const RUN_MS: u64 = 50;
 /// Fuel of one run, without the runs inside it.
 pub const RUN_FUEL: u64 = RUN_MS * FUEL_PER_MS;
-/// Fuel of a root: 1 s.
-pub const ROOT_FUEL: u64 = 1_000 * FUEL_PER_MS;
+/// A root has a second of fuel.
+const _: () = assert!(crate::model::Budget::FULL.fuel == 1_000 * FUEL_PER_MS);
 /// Memory that a run may take, in bytes.
 pub const MEMORY_MAX: usize = 16 * 1024 * 1024;
 /// Garbage above which a machine is cleaned before a run, in bytes.

@@ -8,7 +8,6 @@ mod type_file;
 
 pub use host::{Asked, Host, Stop, Subject};
 pub use machine::{
-    Ended, FUEL_PER_MS, Fuse, MEMORY_MAX, Machine, ROOT_FUEL, RUN_FUEL, RUN_MS, Script,
-    compile_error,
+    Ended, FUEL_PER_MS, Fuse, MEMORY_MAX, Machine, RUN_FUEL, RUN_MS, Script, compile_error,
 };
 pub use type_file::{Mistake, TypeFile, parse_duration_ms, read_type};

@@ -1,0 +1,424 @@
+//! What we want of other servers, delivered: told once, asked until there is an answer.
+
+use std::collections::BTreeMap;
+
+use super::line::{
+    ASKS_WAITING_MAX, BATCHES_MAX, Entry, Line, SETTLE_AGAIN_MS, STARTED_AGAIN_MS, TellState,
+};
+use crate::model::{
+    AccountId, Code, Contact, Incarnation, Json, Problem, Reply, Root, Sent, ServerId, Timestamp,
+    Try,
+};
+use crate::wire::{AskAnswer, Batch, BatchAnswer, Notice, Report, TellAnswer};
+
+/// Servers that something waits for at most.
+const LINES_MAX: usize = 10_000;
+
+/// A question for another server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskOut {
+    /// Finds its answer.
+    pub token: u64,
+    /// The command.
+    pub command: String,
+    /// Its arguments.
+    pub args: Json,
+    /// For whom.
+    pub claim: Option<AccountId>,
+    /// The cascade it belongs to.
+    pub root: Root,
+    /// Until when an answer is of use.
+    pub until: Timestamp,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The store holds this lane: its last number. What is open of it is delivered anew.
+    Loaded(ServerId, u64),
+    /// Something was told, and is durable.
+    Told(Sent),
+    /// Something told is settled, and that is durable.
+    Settled(ServerId, u64),
+    /// Something is asked.
+    Asked(ServerId, AskOut),
+    /// Something that the server told and that was started has ended.
+    Ended(ServerId, Report),
+    /// A feed that the server follows has news.
+    News(ServerId, Notice),
+    /// The protection ids that the server issued for us, by their hashes.
+    Protected(ServerId, BTreeMap<[u8; 32], Vec<u8>>),
+    /// The server is one of the first peers: it is always redialled.
+    Pinned(ServerId),
+    /// A connection is open and the hellos were exchanged.
+    Connected(ServerId),
+    /// No connection is open any more.
+    Disconnected(ServerId),
+    /// The server could not be reached.
+    DialFailed(ServerId, Vec<Try>),
+    /// A batch was answered.
+    Answered(ServerId, u64, Box<BatchAnswer>),
+    /// A batch was lost, or refused.
+    Lost(ServerId, u64),
+    /// The server ended something that it had started.
+    Reported(ServerId, Report),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Dial the server.
+    Dial(ServerId),
+    /// Send a batch.
+    Send(ServerId, u64, Box<Batch>),
+    /// Give the answer to a question.
+    GiveAnswer(u64, Result<Json, Problem>),
+    /// Let a turn settle something told.
+    Settle(ServerId, u64, Reply),
+    /// Let a turn give up something told: it was never handed over.
+    GiveUp(ServerId, u64, Problem),
+    /// Let a turn note that something handed over was not answered in time.
+    CallUnknown(ServerId, u64),
+}
+
+/// What waits for other servers.
+pub struct Outbound {
+    incarnation: Incarnation,
+    lines: BTreeMap<ServerId, Line>,
+    next_batch: u64,
+}
+
+impl Outbound {
+    /// Nothing waits. `incarnation` is the life of our store.
+    pub fn new(incarnation: Incarnation) -> Self {
+        Self { incarnation, lines: BTreeMap::new(), next_batch: 1 }
+    }
+
+    /// Applies one input.
+    pub fn handle(&mut self, now: Timestamp, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Loaded(server, last) => self.line(server).last = last,
+            Input::Told(sent) => self.told(now, sent, &mut effects),
+            Input::Settled(server, number) => self.settled(now, server, number),
+            Input::Asked(server, ask) => self.asked(now, server, ask, &mut effects),
+            Input::Ended(server, report) => {
+                self.line(server).add_report(report);
+                self.pump(now, server, &mut effects);
+            }
+            Input::News(server, notice) => {
+                self.line(server).add_notice(notice);
+                self.pump(now, server, &mut effects);
+            }
+            Input::Protected(server, ids) => self.protected(server, ids),
+            Input::Pinned(server) => {
+                self.line(server).pinned = true;
+                self.pump(now, server, &mut effects);
+            }
+            Input::Connected(server) => self.connected(now, server, &mut effects),
+            Input::Disconnected(server) => self.disconnected(now, server, &mut effects),
+            Input::DialFailed(server, tries) => self.dial_failed(now, server, tries),
+            Input::Answered(server, batch, answer) => {
+                self.answered(now, server, batch, *answer, &mut effects)
+            }
+            Input::Lost(server, batch) => self.lost(now, server, batch, &mut effects),
+            Input::Reported(server, report) => {
+                self.settle(now, server, report.number, report.reply, &mut effects);
+            }
+            Input::Tick => self.tick(now, &mut effects),
+        }
+        effects
+    }
+
+    /// When the next [`Input::Tick`] is due.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.lines.values().filter_map(Line::deadline).min()
+    }
+
+    /// Adds what is known of the contact with a server.
+    pub fn describe(&self, server: ServerId, contact: &mut Contact) {
+        if let Some(line) = self.lines.get(&server) {
+            contact.connected = line.connected;
+            contact.next_try_at = line.next_try_at.filter(|_| !line.connected);
+            contact.tries = line.failures;
+        }
+    }
+
+    fn line(&mut self, server: ServerId) -> &mut Line {
+        if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&server) {
+            // A line with nothing in it is known again when something is.
+            self.lines
+                .retain(|_, line| line.connected || line.wants_contact() || !line.tells.is_empty());
+        }
+        self.lines.entry(server).or_default()
+    }
+
+    fn told(&mut self, now: Timestamp, sent: Sent, effects: &mut Vec<Effect>) {
+        let server = sent.tell.server;
+        let line = self.line(server);
+        line.last = line.last.max(sent.number);
+        let entry = Entry {
+            sent,
+            state: TellState::Waiting(Timestamp::default()),
+            handed: false,
+            overdue: false,
+        };
+        line.tells.entry(entry.sent.number).or_insert(entry);
+        self.pump(now, server, effects);
+    }
+
+    fn settled(&mut self, now: Timestamp, server: ServerId, number: u64) {
+        let line = self.line(server);
+        line.tells.remove(&number);
+        line.note_advance(now);
+    }
+
+    fn asked(&mut self, now: Timestamp, server: ServerId, ask: AskOut, effects: &mut Vec<Effect>) {
+        let line = self.line(server);
+        if line.asks.len() >= ASKS_WAITING_MAX {
+            let problem = Problem::new(Code::Busy, "too many questions wait for that server")
+                .with("retry_after_ms", 200);
+            effects.push(Effect::GiveAnswer(ask.token, Err(problem)));
+            return;
+        }
+        line.asks.push_back(ask);
+        self.pump(now, server, effects);
+    }
+
+    fn protected(&mut self, server: ServerId, ids: BTreeMap<[u8; 32], Vec<u8>>) {
+        let line = self.line(server);
+        line.shown.retain(|hash| ids.contains_key(hash));
+        line.protections = ids;
+    }
+
+    fn connected(&mut self, now: Timestamp, server: ServerId, effects: &mut Vec<Effect>) {
+        let line = self.line(server);
+        line.connected = true;
+        line.dialling = false;
+        // Contact resets the timer; the count goes back when a batch is answered.
+        line.next_try_at = None;
+        line.tries.clear();
+        line.shown.clear();
+        for entry in line.tells.values_mut() {
+            if let TellState::Waiting(at) | TellState::Started(at) = &mut entry.state {
+                *at = Timestamp::default();
+            }
+        }
+        self.pump(now, server, effects);
+    }
+
+    fn disconnected(&mut self, now: Timestamp, server: ServerId, effects: &mut Vec<Effect>) {
+        let line = self.line(server);
+        line.connected = false;
+        line.dialling = false;
+        line.notices.clear();
+        for (_, flight) in std::mem::take(&mut line.flights) {
+            line.put_back(now, flight);
+        }
+        self.pump(now, server, effects);
+    }
+
+    fn dial_failed(&mut self, now: Timestamp, server: ServerId, tries: Vec<Try>) {
+        let line = self.line(server);
+        line.dialling = false;
+        line.failures = line.failures.saturating_add(1);
+        line.tries = tries;
+        line.next_try_at = Some(now.after_ms(line.pause_ms(server)));
+    }
+
+    fn answered(
+        &mut self,
+        now: Timestamp,
+        server: ServerId,
+        batch: u64,
+        answer: BatchAnswer,
+        effects: &mut Vec<Effect>,
+    ) {
+        let line = self.line(server);
+        let Some(mut flight) = line.flights.remove(&batch) else { return };
+        line.failures = 0;
+        for (number, answer) in answer.tells {
+            if !flight.tells.contains(&number) {
+                continue;
+            }
+            match answer {
+                TellAnswer::Done(reply) => self.settle(now, server, number, reply, effects),
+                TellAnswer::Started => {
+                    self.wait(server, number, TellState::Started(now.after_ms(STARTED_AGAIN_MS)))
+                }
+                TellAnswer::Fault(problem) if problem.code == Code::Busy => {
+                    let after =
+                        problem.more.get("retry_after_ms").and_then(Json::as_u64).unwrap_or(200);
+                    self.wait(
+                        server,
+                        number,
+                        TellState::Waiting(now.after_ms(after.clamp(50, 60_000))),
+                    );
+                }
+                TellAnswer::Fault(problem) => {
+                    let reply = Reply { result: Err(problem), touched: Vec::new() };
+                    self.settle(now, server, number, reply, effects);
+                }
+            }
+        }
+        for (token, answer) in answer.asks {
+            let Some(at) = flight.asks.iter().position(|ask| ask.token == token) else { continue };
+            let ask = flight.asks.swap_remove(at);
+            match answer {
+                AskAnswer::Done(result) => effects.push(Effect::GiveAnswer(token, result)),
+                AskAnswer::Again => self.line(server).asks.push_front(ask),
+            }
+        }
+        let line = self.line(server);
+        flight.reports.clear();
+        flight.presents.clear();
+        // What was not answered at all is asked once more.
+        line.put_back(now, flight);
+        self.pump(now, server, effects);
+    }
+
+    fn wait(&mut self, server: ServerId, number: u64, state: TellState) {
+        if let Some(entry) = self.line(server).tells.get_mut(&number) {
+            entry.state = state;
+        }
+    }
+
+    fn settle(
+        &mut self,
+        now: Timestamp,
+        server: ServerId,
+        number: u64,
+        reply: Reply,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.line(server).tells.get_mut(&number) else { return };
+        if matches!(entry.state, TellState::Answered(..)) {
+            return;
+        }
+        entry.state = TellState::Answered(reply.clone(), now.after_ms(SETTLE_AGAIN_MS));
+        effects.push(Effect::Settle(server, number, reply));
+    }
+
+    fn lost(&mut self, now: Timestamp, server: ServerId, batch: u64, effects: &mut Vec<Effect>) {
+        let line = self.line(server);
+        if let Some(flight) = line.flights.remove(&batch) {
+            line.put_back(now, flight);
+            // A peer that loses batches is not asked at once again.
+            line.failures = line.failures.saturating_add(1);
+            let again = now.after_ms(line.pause_ms(server));
+            for entry in line.tells.values_mut() {
+                if let TellState::Waiting(at) = &mut entry.state {
+                    *at = again;
+                }
+            }
+        }
+        self.pump(now, server, effects);
+    }
+
+    fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let servers: Vec<ServerId> = self.lines.keys().copied().collect();
+        for server in servers {
+            self.expire(now, server, effects);
+            self.pump(now, server, effects);
+        }
+    }
+
+    fn expire(&mut self, now: Timestamp, server: ServerId, effects: &mut Vec<Effect>) {
+        let line = self.line(server);
+        let lost: Vec<u64> = line
+            .flights
+            .iter()
+            .filter(|(_, flight)| flight.lost_at <= now)
+            .map(|(batch, _)| *batch)
+            .collect();
+        for batch in lost {
+            if let Some(flight) = line.flights.remove(&batch) {
+                line.put_back(now, flight);
+            }
+        }
+        let unreachable = unreachable(&line.tries);
+        for (number, entry) in &mut line.tells {
+            let due = entry.sent.tell.deadline_at.is_some_and(|at| at <= now) && !entry.overdue;
+            match (&entry.state, entry.handed) {
+                (TellState::Answered(reply, at), _) if *at <= now => {
+                    effects.push(Effect::Settle(server, *number, reply.clone()));
+                    entry.state = TellState::Answered(reply.clone(), now.after_ms(SETTLE_AGAIN_MS));
+                }
+                (TellState::Waiting(_), false) if due => {
+                    entry.overdue = true;
+                    let reply = Reply { result: Err(unreachable.clone()), touched: Vec::new() };
+                    entry.state = TellState::Answered(reply, now.after_ms(SETTLE_AGAIN_MS));
+                    effects.push(Effect::GiveUp(server, *number, unreachable.clone()));
+                }
+                (TellState::Waiting(_) | TellState::Flying | TellState::Started(_), true)
+                    if due =>
+                {
+                    entry.overdue = true;
+                    effects.push(Effect::CallUnknown(server, *number));
+                }
+                _ => {}
+            }
+        }
+        line.asks.retain(|ask| {
+            let alive = ask.until > now;
+            if !alive {
+                effects.push(Effect::GiveAnswer(ask.token, Err(unreachable.clone())));
+            }
+            alive
+        });
+        for flight in line.flights.values_mut() {
+            flight.asks.retain(|ask| {
+                let alive = ask.until > now;
+                if !alive {
+                    let problem =
+                        Problem::new(Code::TimedOut, "the other server did not answer in time");
+                    effects.push(Effect::GiveAnswer(ask.token, Err(problem)));
+                }
+                alive
+            });
+        }
+    }
+
+    /// Sends what waits, or dials.
+    fn pump(&mut self, now: Timestamp, server: ServerId, effects: &mut Vec<Effect>) {
+        let incarnation = self.incarnation;
+        let mut next = self.next_batch;
+        let line = self.line(server);
+        if !line.connected {
+            let due = line.next_try_at.is_none_or(|at| at <= now);
+            if line.wants_contact() && !line.dialling && due {
+                line.dialling = true;
+                effects.push(Effect::Dial(server));
+            }
+            return;
+        }
+        while line.flights.len() < BATCHES_MAX
+            && let Some((batch, flight)) = line.load(now, incarnation)
+        {
+            line.flights.insert(next, flight);
+            effects.push(Effect::Send(server, next, Box::new(batch)));
+            next += 1;
+        }
+        self.next_batch = next;
+    }
+}
+
+/// What somebody is told whose call could not be handed over.
+fn unreachable(tries: &[Try]) -> Problem {
+    let tries: Vec<Json> = tries
+        .iter()
+        .map(|tried| serde_json::json!({"address": tried.address, "reason": tried.reason}))
+        .collect();
+    let says = match tries.first() {
+        Some(first) => {
+            let reason = first.get("reason").and_then(Json::as_str).unwrap_or_default();
+            format!("the other server could not be reached: {reason}")
+        }
+        None => "the other server could not be reached: no address of it is known".to_owned(),
+    };
+    Problem::new(Code::PeerUnreachable, says)
+        .hint("nothing was handed over; see it with: freehold server show NAME")
+        .with("tries", tries)
+}

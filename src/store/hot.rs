@@ -1,0 +1,122 @@
+//! What the turns run on: the stored state, the turns that are being flushed, and the rows that
+//! were used lately.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::store::{Store, View};
+use crate::model::{Change, Changes, Contact, Damaged, Key, Layered, Row, ServerId, Snapshot};
+
+/// Rows in memory at most.
+const ROWS_MAX: usize = 20_000;
+
+/// The state after the newest turn, durable or not. Only the thread of the turns has one.
+///
+/// Invariant: what `rows` holds is the state after every turn in `pending`.
+pub struct Hot {
+    view: View,
+    pending: VecDeque<Arc<Changes>>,
+    rows: RefCell<HashMap<Key, Change>>,
+}
+
+impl Hot {
+    /// The stored state, with nothing pending.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn new(store: &Store) -> Result<Self, Damaged> {
+        Ok(Self {
+            view: store.view()?,
+            pending: VecDeque::new(),
+            rows: RefCell::new(HashMap::new()),
+        })
+    }
+
+    /// Lays a turn over the state. It is not durable yet.
+    pub fn push(&mut self, changes: Arc<Changes>) {
+        let rows = self.rows.get_mut();
+        if rows.len() + changes.len() > ROWS_MAX {
+            rows.clear();
+        }
+        for (key, change) in changes.iter() {
+            // A turn's row is large, and hardly ever read again.
+            if matches!(key, Key::Turn(_)) {
+                continue;
+            }
+            rows.insert(key.clone(), change.clone());
+        }
+        self.pending.push_back(changes);
+    }
+
+    /// Notes that the oldest pending turns are durable.
+    ///
+    /// # Errors
+    /// The stored state cannot be read.
+    pub fn committed(&mut self, store: &Store, turns: usize) -> Result<(), Damaged> {
+        self.view = store.view()?;
+        self.pending.drain(..turns.min(self.pending.len()));
+        Ok(())
+    }
+
+    /// How many turns are not durable yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Asks something of the pending turns laid over the stored state, newest on top.
+    fn layered<T>(&self, ask: &mut dyn FnMut(&dyn Snapshot) -> T) -> T {
+        over(&self.pending, 0, &self.view, ask)
+    }
+}
+
+/// Lays the turns from `at` on over `below`. As deep as turns are pending, and that is bounded.
+fn over<T>(
+    turns: &VecDeque<Arc<Changes>>,
+    at: usize,
+    below: &dyn Snapshot,
+    ask: &mut dyn FnMut(&dyn Snapshot) -> T,
+) -> T {
+    match turns.get(at) {
+        None => ask(below),
+        Some(top) => over(turns, at + 1, &Layered { top, below }, ask),
+    }
+}
+
+impl Snapshot for Hot {
+    fn row(&self, key: &Key) -> Result<Option<Row>, Damaged> {
+        if key.is_cached() {
+            if let Some(change) = self.pending.iter().rev().find_map(|turn| turn.get(key)) {
+                return Ok(change.clone());
+            }
+            return self.view.row(key);
+        }
+        if let Some(change) = self.rows.borrow().get(key) {
+            return Ok(change.clone());
+        }
+        let row = match self.pending.iter().rev().find_map(|turn| turn.get(key)) {
+            Some(change) => change.clone(),
+            None => self.view.row(key)?,
+        };
+        let mut rows = self.rows.borrow_mut();
+        if rows.len() >= ROWS_MAX {
+            rows.clear();
+        }
+        if !matches!(key, Key::Turn(_)) {
+            rows.insert(key.clone(), row.clone());
+        }
+        Ok(row)
+    }
+
+    fn rows(&self, first: &Key, last: &Key, limit: usize) -> Result<Vec<(Key, Row)>, Damaged> {
+        self.layered(&mut |state| state.rows(first, last, limit))
+    }
+
+    fn last_row(&self, first: &Key, last: &Key) -> Result<Option<(Key, Row)>, Damaged> {
+        self.layered(&mut |state| state.last_row(first, last))
+    }
+
+    fn contact(&self, server: ServerId) -> Contact {
+        self.view.contact(server)
+    }
+}
