@@ -1,4 +1,5 @@
-//! Freehold: a peer-to-peer node for worlds you own.
+//! Freehold: a peer-to-peer node for worlds you own. The rooms stand in the order in which one may
+//! use another; see ARCHITECTURE.md.
 
 pub mod model;
 
@@ -19,3 +20,11 @@ pub mod turn;
 pub mod post;
 
 pub mod store;
+
+pub mod net;
+
+pub mod node;
+
+pub mod api;
+
+pub mod cli;

@@ -117,6 +117,7 @@ pub fn job_json(job: &Job, shown: impl Fn(crate::model::ServerId) -> String) -> 
         "started_at": job.started_at.to_string(),
         "waits_for": waits_for,
         "meta": job.call.meta,
+        "trace": job.trace,
     })
 }
 

@@ -67,12 +67,20 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
+    if let Some((server, name)) = step.world_elsewhere(step.word("world"))? {
+        // Where its feed stands tells which world it is.
+        let answer =
+            step.ask_server(server, "feed.pull", &name, json!({"world": name}), None)??;
+        let id = answer.get("world").cloned().unwrap_or_default();
+        return Ok(json!({"id": id, "name": name, "server": server, "head": answer.get("head")}));
+    }
     let world = step.world(step.text("world"))?;
     let owner = step.stored().account(world.owner)?;
     let elements = elements_of(step, &world, COUNTED_MAX)?;
     Ok(json!({
         "id": world.id,
         "name": world.name,
+        "server": step.setting.us,
         "owner": owner.map(|owner| owner.name.to_string()),
         "elements": elements,
         "added_at": world.added_at.to_string(),

@@ -49,7 +49,9 @@ impl Step<'_> {
         data: &mut Json,
     ) -> Result<Option<Json>, Halt> {
         self.path.push(format!("{}@{}", listener.name(), listener.element.id));
+        self.scope.push((listener.element.owner, listener.element.world));
         let reply = self.run_body(listener, data);
+        self.scope.pop();
         self.path.pop();
         let reply = reply?;
         refusal_in(&listener, reply.as_ref())?;

@@ -108,6 +108,8 @@ pub struct Step<'a> {
     asked: BTreeMap<String, u32>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) path: Vec<String>,
+    /// Whose action runs, and in which world: names that it says are looked up from there.
+    pub(super) scope: Vec<(AccountId, WorldId)>,
     pub(super) budget: Budget,
     pub(super) depth: u32,
     pub(super) reading: u32,
@@ -174,6 +176,7 @@ impl<'a> Step<'a> {
             asked: BTreeMap::new(),
             waiting: Vec::new(),
             path: Vec::new(),
+            scope: Vec::new(),
             budget: call.root.budget,
             depth: 0,
             reading: u32::from(only_reading),

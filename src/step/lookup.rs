@@ -79,7 +79,7 @@ impl Step<'_> {
     fn place(&self, text: &str) -> Result<Place, Halt> {
         let place =
             Place::parse(text).map_err(|mistake| Problem::new(Code::Usage, mistake.to_string()))?;
-        if place.server.is_some() && self.call.caller.server().is_some() {
+        if place.server.is_some() && self.scope.is_empty() && self.call.caller.server().is_some() {
             return Err(not_offered(text).into());
         }
         Ok(place)
@@ -90,7 +90,8 @@ impl Step<'_> {
     /// # Errors
     /// There are several, or none.
     pub fn acting(&self) -> Result<Arc<Account>, Halt> {
-        if let Some(id) = self.call.caller.account() {
+        let scope = self.scope.last().map(|(owner, _)| *owner);
+        if let Some(id) = scope.or(self.call.caller.account()) {
             return self
                 .stored()
                 .account(id)?
@@ -251,7 +252,12 @@ impl Step<'_> {
     /// # Errors
     /// There is none, or several.
     pub fn world(&self, text: Option<&str>) -> Result<Arc<World>, Halt> {
-        let Some(text) = text.or(self.call.world.as_deref()) else { return self.only_world() };
+        let text = match (text, self.scope.last()) {
+            (Some(text), _) => Some(text),
+            (None, Some((_, world))) => return self.world_by_id(*world, "of this element"),
+            (None, None) => self.call.world.as_deref(),
+        };
+        let Some(text) = text else { return self.only_world() };
         let place = self.place(text)?;
         match (place.words.as_slice(), &place.server) {
             ([name], None) => {
@@ -264,6 +270,15 @@ impl Step<'_> {
             }
             _ => Err(missing("world", text).into()),
         }
+    }
+
+    /// The other server that a world's name points at, with its name there; none where it is here.
+    ///
+    /// # Errors
+    /// It is no name, or the server must be met first.
+    pub fn world_elsewhere(&mut self, text: &str) -> Result<Option<(ServerId, String)>, Halt> {
+        let place = self.place(text)?;
+        Ok(self.place_server(&place)?.map(|server| (server, place.at_home())))
     }
 
     fn only_world(&self) -> Result<Arc<World>, Halt> {
@@ -387,7 +402,10 @@ impl Step<'_> {
     pub fn element_here(&self, text: &str) -> Result<Arc<Element>, Halt> {
         let place = self.place(text)?;
         match place.words.as_slice() {
-            [name] => match (self.world(self.text("world")), name.parse::<ElementId>()) {
+            [name] => match (
+                self.world(self.text("world").filter(|_| self.scope.is_empty())),
+                name.parse::<ElementId>(),
+            ) {
                 (Ok(world), _) => self
                     .element_in(&world, name, text)
                     .or_else(|halt| self.element_anywhere(name, halt)),

@@ -86,6 +86,10 @@ impl Cache {
         }
     }
 
+    pub(super) fn waits(&self) -> bool {
+        !self.pending.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Writes what waits. A cache that cannot be written is a slower cache, not a fault.
     pub(super) fn flush(&self) {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);

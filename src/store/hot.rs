@@ -15,7 +15,7 @@ const ROWS_MAX: usize = 20_000;
 ///
 /// Invariant: what `rows` holds is the state after every turn in `pending`.
 pub struct Hot {
-    view: View,
+    view: Option<View>,
     pending: VecDeque<Arc<Changes>>,
     rows: RefCell<HashMap<Key, Change>>,
 }
@@ -27,7 +27,7 @@ impl Hot {
     /// It cannot be read.
     pub fn new(store: &Store) -> Result<Self, Damaged> {
         Ok(Self {
-            view: store.view()?,
+            view: Some(store.view()?),
             pending: VecDeque::new(),
             rows: RefCell::new(HashMap::new()),
         })
@@ -54,9 +54,20 @@ impl Hot {
     /// # Errors
     /// The stored state cannot be read.
     pub fn committed(&mut self, store: &Store, turns: usize) -> Result<(), Damaged> {
-        self.view = store.view()?;
+        self.view = Some(store.view()?);
         self.pending.drain(..turns.min(self.pending.len()));
         Ok(())
+    }
+
+    /// Lets go of everything, so that the file can be opened again.
+    pub fn release(&mut self) {
+        self.view = None;
+        self.pending.clear();
+        self.rows.get_mut().clear();
+    }
+
+    fn view(&self) -> Result<&View, Damaged> {
+        self.view.as_ref().ok_or_else(|| Damaged("home: it is being opened again".to_owned()))
     }
 
     /// How many turns are not durable yet.
@@ -65,8 +76,11 @@ impl Hot {
     }
 
     /// Asks something of the pending turns laid over the stored state, newest on top.
-    fn layered<T>(&self, ask: &mut dyn FnMut(&dyn Snapshot) -> T) -> T {
-        over(&self.pending, 0, &self.view, ask)
+    fn layered<T>(
+        &self,
+        ask: &mut dyn FnMut(&dyn Snapshot) -> Result<T, Damaged>,
+    ) -> Result<T, Damaged> {
+        over(&self.pending, 0, self.view()?, ask)
     }
 }
 
@@ -89,14 +103,14 @@ impl Snapshot for Hot {
             if let Some(change) = self.pending.iter().rev().find_map(|turn| turn.get(key)) {
                 return Ok(change.clone());
             }
-            return self.view.row(key);
+            return self.view()?.row(key);
         }
         if let Some(change) = self.rows.borrow().get(key) {
             return Ok(change.clone());
         }
         let row = match self.pending.iter().rev().find_map(|turn| turn.get(key)) {
             Some(change) => change.clone(),
-            None => self.view.row(key)?,
+            None => self.view()?.row(key)?,
         };
         let mut rows = self.rows.borrow_mut();
         if rows.len() >= ROWS_MAX {
@@ -117,6 +131,6 @@ impl Snapshot for Hot {
     }
 
     fn contact(&self, server: ServerId) -> Contact {
-        self.view.contact(server)
+        self.view.as_ref().map(|view| view.contact(server)).unwrap_or_default()
     }
 }

@@ -98,6 +98,11 @@ impl Store {
         self.cache.flush();
     }
 
+    /// Whether something of the cache waits to be written.
+    pub fn cache_waits(&self) -> bool {
+        self.cache.waits()
+    }
+
     /// Opens the truth again, after an error made it refuse changes. Views must be gone by then.
     ///
     /// # Errors

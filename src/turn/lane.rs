@@ -132,10 +132,11 @@ impl Running<'_> {
         self.run_later(id);
     }
 
-    /// A job that has not run. The seed of its randomness depends on nothing but its id, which the
-    /// node drew at random.
+    /// A job that has not run. The seed of its randomness is known to this node alone: keys are made
+    /// from it.
     pub(super) fn job_for(&self, call: Call) -> Job {
-        let seed = blake3::derive_key("freehold 1 job seed", call.id.as_bytes());
+        let secret = blake3::derive_key("freehold 1 job seed", &self.setting.keys.seed());
+        let seed = *blake3::keyed_hash(&secret, call.id.as_bytes()).as_bytes();
         Job {
             call,
             status: JobStatus::Asking { needs: Vec::new() },

@@ -1,7 +1,7 @@
 //! Reading calls: run beside the turn, never durable, simply asked again.
 
 use super::turns::Table;
-use crate::catalog;
+use crate::catalog::{self, Audience as For};
 use crate::model::{
     Answers, Call, Caller, Changes, Code, Json, Need, Problem, ServerState, Snapshot, Timestamp,
 };
@@ -29,7 +29,7 @@ pub fn read(
     answers: &Answers,
     now: Timestamp,
 ) -> Read {
-    if let Err(problem) = may_call(snapshot, &call.caller) {
+    if let Err(problem) = check(snapshot, call) {
         return Read::Done(Err(problem), Changes::new());
     }
     let found = catalog::find(&call.command).and_then(|command| table(command.name));
@@ -53,8 +53,33 @@ pub fn read(
     }
 }
 
+/// Checks that the caller may use the command at all: the rights to things are asked where it runs.
+pub(super) fn check(snapshot: &dyn Snapshot, call: &Call) -> Result<(), Problem> {
+    may_call(snapshot, &call.caller)?;
+    let unknown =
+        || Problem::new(Code::UnknownCommand, format!("there is no command '{}'", call.command));
+    let command = catalog::find(&call.command).ok_or_else(unknown)?;
+    let allowed = match (&call.caller, command.audience) {
+        (Caller::Local { operator: true, .. }, For::Account | For::Operator | For::Both) => true,
+        (Caller::Local { operator: false, .. }, For::Account | For::Both) => true,
+        (Caller::Remote { .. }, For::Both | For::Server) => true,
+        (Caller::Node, _) => true,
+        (Caller::Local { operator: false, .. }, For::Operator) => {
+            return Err(Problem::new(Code::NotPermitted, "only the operator may do this")
+                .hint("use the control socket, or a key made with --admin"));
+        }
+        (Caller::Local { .. }, For::Server | For::Node)
+        | (Caller::Remote { .. }, For::Account | For::Operator | For::Node) => false,
+    };
+    if !allowed {
+        return Err(unknown());
+    }
+    // What a server sends is checked as what a person types.
+    catalog::check_args(command, &call.args)
+}
+
 /// Checks that the calling server is neither denied nor paused.
-pub(super) fn may_call(snapshot: &dyn Snapshot, caller: &Caller) -> Result<(), Problem> {
+fn may_call(snapshot: &dyn Snapshot, caller: &Caller) -> Result<(), Problem> {
     let Some(server) = caller.server() else { return Ok(()) };
     let Some(entry) = snapshot.server(server)? else { return Ok(()) };
     match (entry.allowed, entry.paused_at) {

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::queue::{Class, Queue};
-use super::read::may_call;
-use crate::catalog::{self, Audience as For, Mode};
+use super::read::check;
+use crate::catalog::{self, Mode};
 use crate::model::{
     ANSWERS_MAX, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged, Event, Feed,
     Head, Incarnation, Job, JobId, JobStatus, Json, Key, Layered, LogId, Need, Outcome, Problem,
-    Question, ROUNDS_MAX, Received, Reply, Row, Sent, ServerId, Snapshot, Tell, Timestamp, Touched,
-    Turn,
+    Question, ROUNDS_MAX, Received, Reply, Root, Row, Sent, ServerId, Snapshot, Tell, Timestamp,
+    Touched, Turn,
 };
 use crate::script::{FUEL_PER_MS, Machine};
 use crate::step::{Command, Ended, Happened, Left, Setting, Step};
@@ -150,6 +150,8 @@ pub enum Effect {
         deadline_at: Timestamp,
         /// For whom.
         caller: Caller,
+        /// The cascade it belongs to.
+        root: Root,
         /// What.
         needs: Vec<Need>,
     },
@@ -328,7 +330,13 @@ impl Turns {
 
 /// What an open job asks.
 fn ask(call: &Call, needs: Vec<Need>) -> Effect {
-    Effect::Ask { job: call.id, deadline_at: call.deadline_at, caller: call.caller.clone(), needs }
+    Effect::Ask {
+        job: call.id,
+        deadline_at: call.deadline_at,
+        caller: call.caller.clone(),
+        root: call.root.clone(),
+        needs,
+    }
 }
 
 impl Running<'_> {
@@ -651,27 +659,6 @@ impl Running<'_> {
 pub(super) fn timed_out() -> Problem {
     Problem::new(Code::TimedOut, "the deadline passed before it was done")
         .hint("give it more time with --timeout")
-}
-
-/// Whether the caller may use the command at all.
-fn check(snapshot: &dyn Snapshot, call: &Call) -> Result<(), Problem> {
-    may_call(snapshot, &call.caller)?;
-    let unknown =
-        || Problem::new(Code::UnknownCommand, format!("there is no command '{}'", call.command));
-    let command = catalog::find(&call.command).ok_or_else(unknown)?;
-    let allowed = match (&call.caller, command.audience) {
-        (Caller::Local { operator: true, .. }, For::Account | For::Operator | For::Both) => true,
-        (Caller::Local { operator: false, .. }, For::Account | For::Both) => true,
-        (Caller::Remote { .. }, For::Both | For::Server) => true,
-        (Caller::Node, _) => true,
-        (Caller::Local { operator: false, .. }, For::Operator) => {
-            return Err(Problem::new(Code::NotPermitted, "only the operator may do this")
-                .hint("use the control socket, or a key made with --admin"));
-        }
-        (Caller::Local { .. }, For::Server | For::Node)
-        | (Caller::Remote { .. }, For::Account | For::Operator | For::Node) => false,
-    };
-    if allowed { Ok(()) } else { Err(unknown()) }
 }
 
 /// What of an event another server that caused it may see.

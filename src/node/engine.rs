@@ -1,0 +1,353 @@
+//! Two threads: one runs turns, the other makes them durable. Turn n+1 runs on n's result while n
+//! is being flushed; nothing of n+1 leaves before n is durable; if n fails, both are dropped.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::clock;
+use super::home::Mark;
+use crate::model::{Changes, Code, Incarnation, JobId, Key, Problem, Snapshot};
+use crate::script::Machine;
+use crate::step::Setting;
+use crate::store::{Hot, Store};
+use crate::turn::{Done, Effect, Input, QUEUE_MAX, Table, Turns};
+
+/// Turns that are not durable yet.
+const PENDING_MAX: usize = 2;
+/// Pause between two tries to leave the read-only state.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// The longest sleep of the turns' thread.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// What the turns' thread hears.
+enum Message {
+    Input(Box<Input>, bool),
+    Committed,
+    Failed,
+    Stop,
+}
+
+/// A turn on its way to the disk.
+struct Flush {
+    /// Counts the times that the store was opened: what ran on a turn that failed is dropped.
+    generation: u64,
+    number: u64,
+    changes: Arc<Changes>,
+    effects: Vec<Effect>,
+}
+
+/// What the commit's thread hears.
+enum Order {
+    Flush(Flush),
+    Stop,
+}
+
+/// What the rest of the node does with what a turn leaves.
+pub(super) trait Outlet: Send + Sync + 'static {
+    /// A turn is durable: its effects may be let out.
+    fn let_out(&self, changes: &Changes, effects: Vec<Effect>);
+    /// The store takes no changes, or does again.
+    fn read_only(&self, read_only: bool);
+    /// A call that waited was dropped.
+    fn drop_call(&self, job: JobId, problem: Problem);
+}
+
+/// Sends inputs to the turns.
+#[derive(Clone)]
+pub(super) struct Engine {
+    messages: SyncSender<Message>,
+}
+
+/// The two threads.
+pub(super) struct Threads {
+    turns: JoinHandle<()>,
+    commits: JoinHandle<()>,
+}
+
+impl Threads {
+    /// Waits until both have ended.
+    pub(super) fn join(self) {
+        self.turns.join().ok();
+        self.commits.join().ok();
+    }
+}
+
+impl Engine {
+    /// Lets an input wait for a turn. `listed`: it comes from a server on one of our lists.
+    pub(super) fn offer(&self, input: Input, listed: bool) -> Result<(), Problem> {
+        self.messages.try_send(Message::Input(Box::new(input), listed)).map_err(|error| match error
+        {
+            TrySendError::Full(_) => {
+                Problem::new(Code::Busy, "too many calls wait already").with("retry_after_ms", 200)
+            }
+            TrySendError::Disconnected(_) => Problem::new(Code::Busy, "the node is stopping"),
+        })
+    }
+
+    /// Ends both threads after what was taken is durable.
+    pub(super) fn stop(&self) {
+        self.messages.send(Message::Stop).ok();
+    }
+}
+
+/// What the turns run on.
+pub(super) struct Ground {
+    pub(super) store: Arc<Store>,
+    pub(super) setting: Arc<Setting>,
+    pub(super) table: Table,
+    pub(super) keep_ms: u64,
+    pub(super) incarnation: Incarnation,
+    pub(super) mark: Mark,
+}
+
+/// Starts both threads.
+pub(super) fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, Threads), Problem> {
+    let (messages, inbox) = sync_channel(QUEUE_MAX);
+    let (orders, flushes) = sync_channel(PENDING_MAX + 1);
+    let internal = |error: &dyn std::fmt::Display| Problem::new(Code::Internal, error.to_string());
+    let machine = Machine::new(clock::fuse()).map_err(|error| internal(&error))?;
+    let hot = Hot::new(&ground.store)?;
+    let (turns, resumed) = Turns::load(ground.table, &hot, ground.keep_ms)?;
+    let commits = Commits {
+        store: ground.store.clone(),
+        outlet: outlet.clone(),
+        messages: messages.clone(),
+        mark: ground.mark,
+        incarnation: ground.incarnation,
+    };
+    let commits = std::thread::Builder::new()
+        .name("commit".to_owned())
+        .spawn(move || commits.run(&flushes))
+        .map_err(|error| internal(&error))?;
+    let mut runner = Runner {
+        store: ground.store,
+        setting: ground.setting,
+        table: ground.table,
+        keep_ms: ground.keep_ms,
+        outlet,
+        inbox,
+        orders,
+        machine,
+        turns,
+        hot,
+        generation: 0,
+        read_only: false,
+        stopping: false,
+    };
+    runner.outlet.let_out(&Changes::new(), resumed);
+    let turns = std::thread::Builder::new()
+        .name("turn".to_owned())
+        .spawn(move || runner.run())
+        .map_err(|error| internal(&error))?;
+    Ok((Engine { messages }, Threads { turns, commits }))
+}
+
+struct Runner {
+    store: Arc<Store>,
+    setting: Arc<Setting>,
+    table: Table,
+    keep_ms: u64,
+    outlet: Arc<dyn Outlet>,
+    inbox: Receiver<Message>,
+    orders: SyncSender<Order>,
+    machine: Machine,
+    turns: Turns,
+    hot: Hot,
+    generation: u64,
+    read_only: bool,
+    stopping: bool,
+}
+
+impl Runner {
+    fn run(&mut self) {
+        loop {
+            let idle = !self.turns.has_work(clock::now()) || self.hot.pending() >= PENDING_MAX;
+            if self.stopping && self.hot.pending() == 0 && idle {
+                break;
+            }
+            if idle {
+                match self.inbox.recv_timeout(self.sleep()) {
+                    Ok(message) => self.hear(message),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            while let Ok(message) = self.inbox.try_recv() {
+                self.hear(message);
+            }
+            if !self.read_only && self.hot.pending() < PENDING_MAX {
+                self.turn();
+            }
+        }
+        self.orders.send(Order::Stop).ok();
+    }
+
+    fn sleep(&self) -> Duration {
+        let due = self.turns.deadline().filter(|_| self.hot.pending() < PENDING_MAX);
+        let sleep =
+            due.map_or(SLEEP_MAX, |at| Duration::from_millis(at.ms_since(clock::now()).max(1)));
+        if self.read_only { sleep.min(REOPEN_AFTER) } else { sleep.min(SLEEP_MAX) }
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Input(input, listed) => self.take(*input, listed),
+            Message::Committed => {
+                if let Err(damaged) = self.hot.committed(&self.store, 1) {
+                    error!(%damaged, "the store cannot be read");
+                }
+            }
+            Message::Failed => self.fail(),
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn take(&mut self, input: Input, listed: bool) {
+        let job = job_of(&input);
+        let problem = if self.read_only {
+            Some(read_only())
+        } else if self.stopping {
+            Some(Problem::new(Code::Busy, "the node is stopping"))
+        } else {
+            self.turns.offer(input, listed).err()
+        };
+        if let (Some(problem), Some(job)) = (problem, job) {
+            self.outlet.drop_call(job, problem);
+        }
+    }
+
+    fn turn(&mut self) {
+        let done = self.turns.run(clock::now(), &self.hot, &self.machine, &self.setting);
+        let Some(Done { number, changes, effects }) = done else { return };
+        let changes = Arc::new(changes);
+        self.hot.push(changes.clone());
+        // The commit's thread holds at most as many as are pending, so there is room.
+        if self
+            .orders
+            .send(Order::Flush(Flush { generation: self.generation, number, changes, effects }))
+            .is_err()
+        {
+            self.stopping = true;
+        }
+    }
+
+    /// A commit failed: everything that is not durable is dropped, and the store is tried again
+    /// until it takes changes.
+    fn fail(&mut self) {
+        if !self.read_only {
+            warn!("the store takes no changes: the node is read-only until it does");
+            self.read_only = true;
+            self.outlet.read_only(true);
+        }
+        while self.read_only && !self.stopping {
+            match self.inbox.recv_timeout(REOPEN_AFTER) {
+                Ok(Message::Input(input, listed)) => self.take(*input, listed),
+                Ok(Message::Stop) => self.stopping = true,
+                Ok(Message::Committed | Message::Failed) => {}
+                Err(RecvTimeoutError::Timeout) => self.try_again(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        if self.stopping {
+            self.read_only = false;
+        }
+    }
+
+    fn try_again(&mut self) {
+        // The old handle must be gone before the file can be opened again.
+        let node = (&self.hot as &dyn Snapshot).node();
+        self.hot.release();
+        if let Err(error) = self.store.reopen() {
+            warn!(%error, "the store cannot be opened yet");
+            return;
+        }
+        let Ok(Some(node)) = node else { return };
+        let probe = Changes::from([(Key::Node, Some(crate::model::Row::Node(node)))]);
+        if self.store.commit(&probe).is_err() {
+            return;
+        }
+        let reloaded = Hot::new(&self.store).and_then(|hot| {
+            let (turns, resumed) = Turns::load(self.table, &hot, self.keep_ms)?;
+            Ok((hot, turns, resumed))
+        });
+        match reloaded {
+            Ok((hot, turns, resumed)) => {
+                info!("the store takes changes again");
+                (self.hot, self.turns, self.read_only) = (hot, turns, false);
+                self.generation += 1;
+                self.outlet.read_only(false);
+                self.outlet.let_out(&Changes::new(), resumed);
+            }
+            Err(damaged) => error!(%damaged, "the store cannot be read"),
+        }
+    }
+}
+
+/// The job that somebody waits for.
+fn job_of(input: &Input) -> Option<JobId> {
+    match input {
+        Input::Called { call, .. } => Some(call.id),
+        Input::Told { .. }
+        | Input::Advanced { .. }
+        | Input::Answered { .. }
+        | Input::Settled { .. }
+        | Input::Undelivered { .. }
+        | Input::Unanswered { .. } => None,
+    }
+}
+
+pub(super) fn read_only() -> Problem {
+    Problem::new(Code::ReadOnly, "the store takes no changes at present; reading goes on")
+        .hint("is the disk full? The node goes on by itself when there is room")
+}
+
+struct Commits {
+    store: Arc<Store>,
+    outlet: Arc<dyn Outlet>,
+    messages: SyncSender<Message>,
+    mark: Mark,
+    incarnation: Incarnation,
+}
+
+impl Commits {
+    fn run(self, flushes: &Receiver<Order>) {
+        let mut failed = None;
+        while let Ok(Order::Flush(flush)) = flushes.recv() {
+            if failed == Some(flush.generation) {
+                // It ran on the result of a turn that failed.
+                self.dropped(flush);
+                continue;
+            }
+            if flush.changes.is_empty() {
+                self.outlet.let_out(&flush.changes, flush.effects);
+                self.messages.send(Message::Committed).ok();
+                continue;
+            }
+            match self.store.commit(&flush.changes) {
+                Ok(()) => {
+                    self.mark.write(self.incarnation, flush.number);
+                    self.outlet.let_out(&flush.changes, flush.effects);
+                    self.messages.send(Message::Committed).ok();
+                }
+                Err(error) => {
+                    error!(error = %std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(), "a commit failed");
+                    failed = Some(flush.generation);
+                    self.dropped(flush);
+                    self.messages.send(Message::Failed).ok();
+                }
+            }
+        }
+    }
+
+    fn dropped(&self, flush: Flush) {
+        for effect in flush.effects {
+            if let Effect::End(job, _) | Effect::Started(job) = effect {
+                self.outlet.drop_call(job, read_only());
+            }
+        }
+    }
+}

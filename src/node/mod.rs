@@ -1,0 +1,17 @@
+//! The running node: the clock, the threads and the channels between them, the files of its home.
+//! Joins the rooms, and decides nothing.
+
+mod clock;
+mod command;
+mod engine;
+mod home;
+mod hub;
+mod pinned;
+mod reader;
+mod start;
+
+pub use clock::{now, unix_seconds};
+pub use command::Origin;
+pub use home::{ApiFile, Home, HomeError, read_api_file};
+pub use reader::READERS_MAX;
+pub use start::{Answer, Node, Request, StartError, StartOptions};
