@@ -53,7 +53,12 @@ fn main() -> Result<(), Fault> {
     let snapshot: &dyn Snapshot = &view;
 
     let [redb, hash, ours] = medians([
-        &mut || reads(|element| Ok(drop(black_box(reader.get(&place_of(element))?)))),
+        &mut || {
+            reads(|element| {
+                drop(black_box(reader.get(&place_of(element))?));
+                Ok(())
+            })
+        },
         &mut || {
             reads(|element| {
                 let held = map.get(&place_of(element)).ok_or("there is no such value")?;

@@ -51,7 +51,7 @@ fn main() -> Result<(), Fault> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let home = folder.path();
     fill(&Store::open(Folder(home.to_owned()), nobody())?, ELEMENTS)?;
-    // Each start ends with a clean close, so the clean one is always the one before the kill.
+    // Each start ends with a clean close, so the first side always finds one.
     let rates = medians([&mut || start(home), &mut || {
         write_and_kill(home)?;
         start(home)

@@ -44,9 +44,8 @@ pub(crate) fn timed(count: u64, run: impl FnOnce() -> Result<(), Fault>) -> Resu
 
 /// Runs the sides by turns, so that what disturbs one disturbs all, and gives back the median of
 /// each.
-pub(crate) fn medians<const N: usize>(sides: [Side<'_>; N]) -> Result<[f64; N], Fault> {
+pub(crate) fn medians<const N: usize>(mut sides: [Side<'_>; N]) -> Result<[f64; N], Fault> {
     let mut rates: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
-    let mut sides = sides;
     for run in 0..RUNS {
         for (side, counted) in sides.iter_mut().zip(&mut rates) {
             let rate = (**side)()?;

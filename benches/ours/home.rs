@@ -27,7 +27,8 @@ pub(crate) const CHARGE: &str = "charge";
 const WORLD: WorldId = WorldId::from_bytes([3; 16]);
 const LAMP: TypeId = TypeId::from_bytes([4; 16]);
 /// As long as it takes for an element's row to have about 200 bytes.
-const LABEL: &str = "a lamp that hangs between the old pear tree and the gate, and shines for whoever comes late...";
+const LABEL: &str =
+    "a lamp between the old pear tree and the gate that shines all night for who comes late";
 /// A type of which anyone may read what only its owner may write.
 const LAMP_FILE: &str = r#"
 name = "lamp"

@@ -1,9 +1,11 @@
-//! The node's turns and commits without its doors: a thread runs turn n + 1 on what turn n left
-//! while another flushes n, channels with bounds between them, answers only after the commit.
+//! The node's turns and commits without its doors.
+//!
+//! Does what `node::engine` does, which is not open to benches, and must be changed with it: one
+//! thread runs turns, another makes them durable, one commit for each turn; turn n + 1 runs on what
+//! turn n left while that is being flushed, and no more than two turns are under way; answers are
+//! let out only after the commit. What is missing is `home.mark`, and the state after a fault.
 
-use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -25,8 +27,8 @@ use super::home::{ALICE, CHARGE, GARDEN, KEEP_MS, US, element_id};
 use crate::floor::mixed::mixed;
 use crate::floor::rounds::{Fault, now};
 
-/// Turns that wait to be flushed. All that wait go into one commit.
-const PENDING_MAX: usize = 8;
+/// Turns that are not durable yet.
+const PENDING_MAX: usize = 2;
 /// When the shell's time begins.
 const BEGAN_MS: u64 = 1_750_000_000_000;
 /// How long a fetched record counts as fresh.
@@ -43,15 +45,22 @@ impl Clock {
     }
 }
 
-/// A turn that has run and is not durable.
-struct Turned {
+/// What the turns' thread hears.
+enum Message {
+    Input(Box<Input>),
+    Committed,
+    Stop,
+}
+
+/// A turn on its way to the disk.
+struct Flush {
     changes: Arc<Changes>,
     effects: Vec<Effect>,
 }
 
 /// The threads, and the ends of the channels that callers have.
 pub(crate) struct Shell {
-    calls: SyncSender<Call>,
+    messages: SyncSender<Message>,
     answers: Receiver<Vec<Effect>>,
     threads: [JoinHandle<()>; 2],
     clock: Clock,
@@ -62,23 +71,22 @@ impl Shell {
     /// Starts the threads on a store.
     pub(crate) fn open(store: &Arc<Store>) -> Result<Self, Fault> {
         let clock = Clock(now());
-        let (calls, offered) = sync_channel(QUEUE_MAX);
-        let (turned, waiting) = sync_channel(PENDING_MAX);
-        let (answered, answers) = sync_channel(PENDING_MAX);
-        let durable = Arc::new(AtomicUsize::new(0));
-        let (turn_store, turn_durable) = (store.clone(), durable.clone());
+        let (messages, inbox) = sync_channel(QUEUE_MAX);
+        let (orders, flushes) = sync_channel(PENDING_MAX + 1);
+        let (answered, answers) = sync_channel(PENDING_MAX + 1);
+        let turn_store = store.clone();
         let turn_thread = thread::Builder::new().name("turn".to_owned()).spawn(move || {
-            if let Err(error) = run_turns(&turn_store, clock, &offered, &turned, &turn_durable) {
+            if let Err(error) = run_turns(&turn_store, clock, &inbox, &orders) {
                 eprintln!("the turns have ended: {error}");
             }
         })?;
-        let commit_store = store.clone();
+        let (commit_store, committed) = (store.clone(), messages.clone());
         let commit_thread = thread::Builder::new().name("commit".to_owned()).spawn(move || {
-            if let Err(error) = commit_turns(&commit_store, &waiting, &answered, &durable) {
+            if let Err(error) = commit_turns(&commit_store, &flushes, &answered, &committed) {
                 eprintln!("the commits have ended: {error}");
             }
         })?;
-        Ok(Self { calls, answers, threads: [turn_thread, commit_thread], clock, drawn: 0 })
+        Ok(Self { messages, answers, threads: [turn_thread, commit_thread], clock, drawn: 0 })
     }
 
     /// Makes `calls` calls by so many callers, each of which makes its next one when its last one
@@ -107,7 +115,8 @@ impl Shell {
         let element = element_id(self.draw() % elements);
         let charge = self.draw() % 1_000_000 + 1;
         let call = self.call(element, charge);
-        self.calls.send(call).map_err(|_| "the turns have ended")?;
+        let input = Box::new(Input::Called { call, idempotency: None });
+        self.messages.send(Message::Input(input)).map_err(|_| "the turns have ended")?;
         Ok(())
     }
 
@@ -133,14 +142,12 @@ impl Shell {
         mixed(self.drawn)
     }
 
-    /// Lets the threads finish what they have.
+    /// Ends both threads after what was taken is durable.
     pub(crate) fn close(self) -> Result<(), Fault> {
-        let Self { calls, answers, threads, .. } = self;
-        drop(calls);
-        for thread in threads {
+        self.messages.send(Message::Stop).map_err(|_| "the turns have ended")?;
+        for thread in self.threads {
             thread.join().map_err(|_| "a thread of the shell panicked")?;
         }
-        drop(answers);
         Ok(())
     }
 }
@@ -157,67 +164,55 @@ fn setting() -> Result<Setting, Fault> {
     })
 }
 
-/// The thread of the turns. Ends when nobody can call any more.
 fn run_turns(
     store: &Store,
     clock: Clock,
-    calls: &Receiver<Call>,
-    turned: &SyncSender<Turned>,
-    durable: &AtomicUsize,
+    inbox: &Receiver<Message>,
+    orders: &SyncSender<Flush>,
 ) -> Result<(), Fault> {
     let setting = setting()?;
     let machine = Machine::new(Arc::new(|_| false)).map_err(|error| error.to_string())?;
     let mut hot = Hot::new(store)?;
     let (mut turns, _) = Turns::load(commands::find, &hot, KEEP_MS)?;
-    while let Ok(first) = calls.recv() {
-        for call in iter::once(first).chain(calls.try_iter()) {
-            let input = Input::Called { call, idempotency: None };
-            turns.offer(input, false).map_err(|problem| problem.says)?;
+    let mut stopping = false;
+    loop {
+        let idle = !turns.has_work(clock.at()) || hot.pending() >= PENDING_MAX;
+        if stopping && idle && hot.pending() == 0 {
+            return Ok(());
         }
-        let committed = durable.swap(0, Ordering::AcqRel);
-        if committed > 0 {
-            hot.committed(store, committed)?;
+        let first = if idle { Some(inbox.recv()?) } else { None };
+        for message in first.into_iter().chain(inbox.try_iter()) {
+            match message {
+                Message::Input(input) => {
+                    turns.offer(*input, false).map_err(|problem| problem.says)?;
+                }
+                Message::Committed => hot.committed(store, 1)?,
+                Message::Stop => stopping = true,
+            }
         }
-        while let Some(done) = turns.run(clock.at(), &hot, &machine, &setting) {
+        if hot.pending() < PENDING_MAX
+            && let Some(done) = turns.run(clock.at(), &hot, &machine, &setting)
+        {
             let changes = Arc::new(done.changes);
             hot.push(changes.clone());
-            if turned.send(Turned { changes, effects: done.effects }).is_err() {
-                return Ok(());
-            }
+            orders
+                .send(Flush { changes, effects: done.effects })
+                .map_err(|_| "nobody commits any more")?;
         }
     }
-    Ok(())
 }
 
-/// The thread of the commits. Ends when there are no turns any more.
+/// Ends when there are no turns any more.
 fn commit_turns(
     store: &Store,
-    waiting: &Receiver<Turned>,
+    flushes: &Receiver<Flush>,
     answered: &SyncSender<Vec<Effect>>,
-    durable: &AtomicUsize,
+    committed: &SyncSender<Message>,
 ) -> Result<(), Fault> {
-    while let Ok(first) = waiting.recv() {
-        let more = waiting.try_iter().take(PENDING_MAX);
-        let batch: Vec<Turned> = iter::once(first).chain(more).collect();
-        match batch.as_slice() {
-            [only] => store.commit(&only.changes)?,
-            several => store.commit(&merged(several))?,
-        }
-        durable.fetch_add(batch.len(), Ordering::AcqRel);
-        for turned in batch {
-            if answered.send(turned.effects).is_err() {
-                return Ok(());
-            }
-        }
+    while let Ok(Flush { changes, effects }) = flushes.recv() {
+        store.commit(&changes)?;
+        answered.send(effects).map_err(|_| "nobody waits for answers any more")?;
+        committed.send(Message::Committed).map_err(|_| "the turns have ended")?;
     }
     Ok(())
-}
-
-/// What several turns change, taken together: the newest change of a row is the one that counts.
-fn merged(turns: &[Turned]) -> Changes {
-    let mut merged = Changes::new();
-    for turned in turns {
-        merged.extend(turned.changes.iter().map(|(key, change)| (key.clone(), change.clone())));
-    }
-    merged
 }

@@ -258,12 +258,14 @@ fn mistake(error: &clap::Error, kind: ErrorKind) -> Problem {
         ErrorKind::UnknownArgument => Code::UnknownField,
         _ => Code::Usage,
     };
-    let meant = text(ContextKind::SuggestedSubcommand).or_else(|| text(ContextKind::SuggestedArg));
-    let meant = meant.or_else(|| {
-        let word = text(ContextKind::InvalidSubcommand)?;
+    // Ours first: clap takes the first that is a little like it, not the one most like it.
+    let meant = text(ContextKind::InvalidSubcommand).and_then(|word| {
         let nouns = COMMANDS.iter().map(|command| command.noun()).chain(OWN);
         crate::model::suggest(&word, nouns).map(str::to_owned)
     });
+    let meant = meant
+        .or_else(|| text(ContextKind::SuggestedSubcommand))
+        .or_else(|| text(ContextKind::SuggestedArg));
     let missing = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::Strings(texts)) if kind == ErrorKind::MissingRequiredArgument => {
             Some(texts.join(" "))

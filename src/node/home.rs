@@ -87,6 +87,8 @@ impl Home {
             let path = path.to_owned();
             move |source| HomeError::Io { path, source }
         };
+        // Whatever this process makes is its owner's alone, from the first byte.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(!FOLDER_MODE & 0o777));
         fs::create_dir_all(path).map_err(at(path))?;
         let mut tightened = Vec::new();
         tighten(path, FOLDER_MODE, &mut tightened).map_err(at(path))?;

@@ -835,7 +835,6 @@ impl Hub {
             pinned.connected = true;
             pinned.dialling = false;
             pinned.failures = 0;
-            pinned.server = Some(server);
             pinned.name.clone()
         });
         let pinned = called.is_some();
@@ -892,6 +891,10 @@ impl Hub {
         if let Ok(view) = self.ground.readers.store.view()
             && let Ok(Some(entry)) = (&view as &dyn Snapshot).server(server)
         {
+            let key = entry.key;
+            for pinned in self.ground.pinned.iter_mut().filter(|pinned| pinned.key == key) {
+                pinned.server = Some(server);
+            }
             self.learn(entry);
         }
         self.end_meetings(clock::now());

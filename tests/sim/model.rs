@@ -110,6 +110,8 @@ struct Expected {
     fate: Fate,
     /// The highest count that anybody had been told of when the call was made.
     floor: i64,
+    /// Whether its caller was told that it was taken.
+    was_taken: bool,
     /// Whether its outcome was unknown for a time.
     was_unknown: bool,
 }
@@ -157,8 +159,17 @@ impl Model {
     /// Somebody at the node `caller` makes a call.
     pub(crate) fn called(&mut self, id: JobId, caller: usize, wish: Wish) {
         let floor = wish.counts().map_or(0, |of| self.highest_answer(of));
-        let expected = Expected { caller, wish, fate: Fate::Open, floor, was_unknown: false };
+        let fate = Fate::Open;
+        let expected =
+            Expected { caller, wish, fate, floor, was_taken: false, was_unknown: false };
         self.calls.insert(id, expected);
+    }
+
+    /// The caller was told that its call was taken.
+    pub(crate) fn taken(&mut self, id: JobId) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.was_taken = true;
+        }
     }
 
     /// The highest count that a step of `thing` was answered with.
@@ -212,15 +223,21 @@ impl Model {
             .map(|(id, _)| *id)
             .collect();
         for id in open {
-            match (records.get(&id), self.calls.get_mut(&id)) {
-                (Some(Some(result)), _) => self.ended(id, result)?,
-                (Some(None), _) | (None, None) => {}
-                (None, Some(call)) if call.was_unknown => {
-                    return Err(format!("a call that was taken is gone: {call:?}"));
-                }
-                (None, Some(call)) => call.fate = Fate::Lost,
+            match records.get(&id) {
+                Some(Some(result)) => self.ended(id, result)?,
+                Some(None) => {}
+                None => self.lost(id)?,
             }
         }
+        Ok(())
+    }
+
+    fn lost(&mut self, id: JobId) -> Result<(), String> {
+        let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
+        if call.was_taken {
+            return Err(format!("a call that was taken is gone: {call:?}"));
+        }
+        call.fate = Fate::Lost;
         Ok(())
     }
 

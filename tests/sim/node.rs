@@ -1,0 +1,609 @@
+//! One node: the pure rooms, joined as the node's own shell joins them, but in one thread and one
+//! effect at a time. What it wants of the world around it, it leaves in `wants`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
+use std::sync::Arc;
+
+use freehold::commands;
+use freehold::model::{
+    Answers, Budget, Call, Caller, Changes, Code, JobId, Json, Key, Limit, Need, Problem, Question,
+    Root, Row, ServerId, Snapshot, Timestamp, Try,
+};
+use freehold::post::{self, Arrival, AskOut, Door, Inbound, InboundEffect, Outbound};
+use freehold::script::Machine;
+use freehold::store::{Hot, Store};
+use freehold::turn::{self, Done, ItemAnswer, Read, Told, Turns};
+use freehold::wire::{
+    self, FRAME_HEAD, MessageKind, Report, Request, Response, TellAnswer, encode_request,
+    encode_response,
+};
+
+use crate::disk::Disk;
+use crate::genesis::{FOUNDERS, Founder, KEEP_MS, no_contacts};
+use crate::model::{ATTRIBUTES, Records, Values};
+
+/// Turns that are not durable yet.
+const FLUSHING_MAX: usize = 2;
+
+/// A fault that is planted into the shell, for the simulation to find.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Planted {
+    /// None.
+    Nothing,
+    /// What was taken from other servers is not stored, so that a repetition runs again.
+    NoReceivedEntries,
+    /// What a turn lets out does not wait for its commit.
+    AnswersBeforeCommit,
+    /// A job is handed the answers to its questions in the order in which they arrive.
+    AnswersByOrder,
+}
+
+/// What a node wants of the world around it.
+#[derive(Debug)]
+pub(crate) enum Want {
+    /// Dial a server.
+    Dial(ServerId),
+    /// Send a batch.
+    Send {
+        /// For whom it is.
+        to: ServerId,
+        /// Its number here.
+        batch: u64,
+        /// Its frame.
+        bytes: Vec<u8>,
+    },
+    /// Answer a batch.
+    Respond {
+        /// How it came.
+        channel: Channel,
+        /// The answer's frame.
+        bytes: Vec<u8>,
+    },
+    /// Tell the caller that its call was taken.
+    Started(JobId),
+    /// Tell the caller how its call ended.
+    End(JobId, Result<Json, Problem>),
+}
+
+/// How a batch came, and so who gets its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Channel {
+    /// The node that sent it.
+    pub(crate) peer: usize,
+    /// On which connection.
+    pub(crate) connection: u64,
+    /// The number that the sender gave it.
+    pub(crate) batch: u64,
+}
+
+/// One thing that a node can do next. Between any two it may fall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// Run a turn.
+    Turn,
+    /// Make so many of the oldest turns durable.
+    Commit(usize),
+    /// Carry out one effect of a durable turn.
+    Release,
+}
+
+/// A node, whether its process runs or not.
+pub(crate) struct Node<'m> {
+    founder: &'static Founder,
+    machine: &'m Machine,
+    planted: Planted,
+    pinned: Vec<ServerId>,
+    /// Its disk.
+    pub(crate) disk: Disk,
+    /// Counts its processes.
+    pub(crate) life: u64,
+    /// Its process, if it runs.
+    pub(crate) process: Option<Process<'m>>,
+}
+
+impl<'m> Node<'m> {
+    /// A node that has not started. It keeps on dialling the `pinned` ones.
+    pub(crate) fn new(
+        number: usize,
+        machine: &'m Machine,
+        planted: Planted,
+        pinned: Vec<ServerId>,
+    ) -> Self {
+        let founder = &FOUNDERS[number];
+        let disk = Disk::holding(&founder.image);
+        Self { founder, machine, planted, pinned, disk, life: 0, process: None }
+    }
+
+    /// Who it is.
+    pub(crate) fn server(&self) -> ServerId {
+        self.founder.setting.us
+    }
+
+    /// Somebody there, as a caller.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::Local { account: Some(self.founder.account), operator: false }
+    }
+
+    /// Starts a process on what the disk holds.
+    pub(crate) fn start(&mut self, now: Timestamp) -> Result<(), String> {
+        self.life += 1;
+        let mut process = Process::load(self.founder, self.machine, self.planted, &self.disk, now)?;
+        for server in &self.pinned {
+            process.post(now, post::Input::Pinned(*server));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+/// A turn on its way to the disk.
+struct Flushing {
+    changes: Arc<Changes>,
+    effects: Vec<turn::Effect>,
+}
+
+/// A question of a job that is out.
+struct Asked {
+    job: JobId,
+    place: String,
+    question: Question,
+}
+
+/// What a node holds in memory, and loses when it falls.
+pub(crate) struct Process<'m> {
+    founder: &'static Founder,
+    machine: &'m Machine,
+    planted: Planted,
+    hot: Hot,
+    store: Store,
+    turns: Turns,
+    outbound: Outbound,
+    inbound: Inbound,
+    flushing: VecDeque<Flushing>,
+    released: VecDeque<turn::Effect>,
+    asked: BTreeMap<u64, Asked>,
+    next_token: u64,
+    channels: BTreeMap<u64, Channel>,
+    next_channel: u64,
+    /// What it wants; whoever lets it do something takes it from here.
+    pub(crate) wants: Vec<Want>,
+}
+
+fn said<E: Display>(error: E) -> String {
+    error.to_string()
+}
+
+fn all_servers() -> (ServerId, ServerId) {
+    (ServerId::from_bytes([0; 16]), ServerId::from_bytes([0xff; 16]))
+}
+
+fn all_jobs() -> (Key, Key) {
+    (Key::Job(JobId::from_bytes([0; 16])), Key::Job(JobId::from_bytes([0xff; 16])))
+}
+
+impl<'m> Process<'m> {
+    fn load(
+        founder: &'static Founder,
+        machine: &'m Machine,
+        planted: Planted,
+        disk: &Disk,
+        now: Timestamp,
+    ) -> Result<Self, String> {
+        let store = Store::open(disk.clone(), no_contacts()).map_err(said)?;
+        let hot = Hot::new(&store).map_err(said)?;
+        let (turns, resumed) = Turns::load(commands::find, &hot, KEEP_MS).map_err(said)?;
+        let node = (&hot as &dyn Snapshot).node().map_err(said)?.ok_or("the store has no node")?;
+        let mut process = Self {
+            founder,
+            machine,
+            planted,
+            hot,
+            store,
+            turns,
+            outbound: Outbound::new(node.incarnation),
+            inbound: Inbound::default(),
+            flushing: VecDeque::new(),
+            released: VecDeque::new(),
+            asked: BTreeMap::new(),
+            next_token: 0,
+            channels: BTreeMap::new(),
+            next_channel: 0,
+            wants: Vec::new(),
+        };
+        process.load_outboxes(now)?;
+        for effect in resumed {
+            process.release(now, effect);
+        }
+        Ok(process)
+    }
+
+    /// Delivers anew what no answer is stored for.
+    fn load_outboxes(&mut self, now: Timestamp) -> Result<(), String> {
+        let view = self.store.view().map_err(said)?;
+        let (none, all) = all_servers();
+        let outboxes = view.rows(&Key::Outbox(none), &Key::Outbox(all), usize::MAX);
+        for (key, row) in outboxes.map_err(said)? {
+            let (Key::Outbox(server), Row::Outbox(outbox)) = (key, row) else { continue };
+            self.post(now, post::Input::Loaded(server, outbox.last));
+            for span in &outbox.open {
+                let held = (&view as &dyn Snapshot).turn(span.turn).map_err(said)?;
+                let held = held.ok_or("a turn that holds something open is gone")?;
+                let open = held.sent.iter().filter(|sent| {
+                    sent.tell.server == server && (span.first..=span.last).contains(&sent.number)
+                });
+                for sent in open {
+                    self.post(now, post::Input::Told(sent.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // What it does of itself.
+
+    /// What it can do next.
+    pub(crate) fn works(&self, now: Timestamp) -> Vec<Work> {
+        let mut works: Vec<Work> = (1..=self.flushing.len()).map(Work::Commit).collect();
+        if !self.released.is_empty() {
+            works.push(Work::Release);
+        }
+        if self.flushing.len() < FLUSHING_MAX && self.turns.has_work(now) {
+            works.push(Work::Turn);
+        }
+        works
+    }
+
+    /// Does one thing.
+    pub(crate) fn work(&mut self, now: Timestamp, work: Work) -> Result<(), String> {
+        match work {
+            Work::Turn => self.turn(now),
+            Work::Commit(turns) => return self.commit(turns),
+            Work::Release => {
+                if let Some(effect) = self.released.pop_front() {
+                    self.release(now, effect);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When something is due without anything happening.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        self.outbound.deadline().into_iter().chain(self.turns.deadline()).min()
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Timestamp) {
+        if self.outbound.deadline().is_some_and(|at| at <= now) {
+            self.post(now, post::Input::Tick);
+        }
+    }
+
+    fn turn(&mut self, now: Timestamp) {
+        let setting = &self.founder.setting;
+        let Some(done) = self.turns.run(now, &self.hot, self.machine, setting) else { return };
+        let Done { mut changes, mut effects, .. } = done;
+        if self.planted == Planted::NoReceivedEntries {
+            changes.retain(|key, _| !matches!(key, Key::Lane(_)));
+        }
+        let changes = Arc::new(changes);
+        self.hot.push(changes.clone());
+        if self.planted == Planted::AnswersBeforeCommit {
+            self.released.extend(effects.drain(..));
+        }
+        self.flushing.push_back(Flushing { changes, effects });
+    }
+
+    fn commit(&mut self, turns: usize) -> Result<(), String> {
+        let mut changes = Changes::new();
+        for flushing in self.flushing.iter().take(turns) {
+            let later = flushing.changes.iter();
+            changes.extend(later.map(|(key, change)| (key.clone(), change.clone())));
+        }
+        if !changes.is_empty() {
+            self.store.commit(&changes).map_err(said)?;
+        }
+        self.hot.committed(&self.store, turns).map_err(said)?;
+        for flushing in self.flushing.drain(..turns) {
+            self.released.extend(flushing.effects);
+        }
+        Ok(())
+    }
+
+    // What a turn wants.
+
+    fn release(&mut self, now: Timestamp, effect: turn::Effect) {
+        match effect {
+            turn::Effect::Started(job) => self.wants.push(Want::Started(job)),
+            turn::Effect::End(job, result) => self.wants.push(Want::End(job, result)),
+            turn::Effect::Answer { ticket, answer } => {
+                let answer = match answer {
+                    ItemAnswer::Done(reply) => TellAnswer::Done(reply),
+                    ItemAnswer::Started => TellAnswer::Started,
+                    ItemAnswer::Fault(problem) => TellAnswer::Fault(problem),
+                };
+                let effect = self.inbound.told(ticket, answer);
+                self.come(now, effect);
+            }
+            turn::Effect::Report { server, number, reply } => {
+                self.post(now, post::Input::Ended(server, Report { number, reply }));
+            }
+            turn::Effect::Ask { job, deadline_at, caller, needs } => {
+                for need in needs {
+                    self.ask(now, job, deadline_at, &caller, need);
+                }
+            }
+            turn::Effect::Deliver(sent) => self.post(now, post::Input::Told(sent)),
+            turn::Effect::Forget { server, number } => {
+                self.post(now, post::Input::Settled(server, number));
+            }
+            turn::Effect::Show(_) => {}
+        }
+    }
+
+    fn ask(
+        &mut self,
+        now: Timestamp,
+        job: JobId,
+        deadline_at: Timestamp,
+        caller: &Caller,
+        need: Need,
+    ) {
+        let token = self.next_token;
+        self.next_token += 1;
+        let Need { place, question } = need;
+        self.asked.insert(token, Asked { job, place, question: question.clone() });
+        match question {
+            Question::Ask { server, command, args, patience_ms } => {
+                let patience = patience_ms.map(|ms| now.after_ms(ms));
+                let until = patience.map_or(deadline_at, |at| at.min(deadline_at));
+                let root = Root { job, path: Vec::new(), budget: Budget::FULL };
+                let claim = caller.account();
+                let ask = AskOut { token, command, args, claim, root, until };
+                self.post(now, post::Input::Asked(server, ask));
+            }
+            Question::Meet(_) | Question::Find(_) => {
+                let says = "everybody here knows everybody";
+                self.answer(token, Err(Problem::new(Code::NotFound, says)));
+            }
+        }
+    }
+
+    fn answer(&mut self, token: u64, result: Result<Json, Problem>) {
+        let Some(mut asked) = self.asked.remove(&token) else { return };
+        if self.planted == Planted::AnswersByOrder {
+            let mut earlier = self.asked.range_mut(..token).map(|(_, earlier)| earlier);
+            if let Some(earlier) = earlier.find(|earlier| earlier.job == asked.job) {
+                std::mem::swap(earlier, &mut asked);
+            }
+        }
+        let Asked { job, place, question } = asked;
+        self.offer(turn::Input::Answered { job, place, question, result });
+    }
+
+    fn offer(&mut self, input: turn::Input) {
+        self.turns.offer(input, true).expect("so few inputs fit into the queue");
+    }
+
+    // What the post wants.
+
+    fn post(&mut self, now: Timestamp, input: post::Input) {
+        for effect in self.outbound.handle(now, input) {
+            match effect {
+                post::Effect::Dial(server) => self.wants.push(Want::Dial(server)),
+                post::Effect::Send(to, batch, content) => {
+                    let bytes = encode_request(&Request::Batch(content));
+                    self.wants.push(Want::Send { to, batch, bytes });
+                }
+                post::Effect::GiveAnswer(token, result) => self.answer(token, result),
+                post::Effect::Settle(server, number, reply) => {
+                    self.offer(turn::Input::Settled { server, number, reply });
+                }
+                post::Effect::GiveUp(server, number, problem) => {
+                    self.offer(turn::Input::Undelivered { server, number, problem });
+                }
+                post::Effect::CallUnknown(server, number) => {
+                    self.offer(turn::Input::Unanswered { server, number });
+                }
+            }
+        }
+    }
+
+    fn come(&mut self, now: Timestamp, effect: Option<InboundEffect>) {
+        match effect {
+            None => {}
+            Some(InboundEffect::Run(arrival)) => self.arrive(now, *arrival),
+            Some(InboundEffect::Advance(server, incarnation, done_below)) => {
+                if done_below > 1 {
+                    self.offer(turn::Input::Advanced { server, incarnation, done_below });
+                }
+            }
+            Some(InboundEffect::Report(server, report)) => {
+                self.post(now, post::Input::Reported(server, report));
+            }
+            Some(InboundEffect::News(..)) => {}
+            Some(InboundEffect::Respond(id, answer)) => {
+                if let Some(channel) = self.channels.remove(&id) {
+                    let bytes = encode_response(&Response::Batch(answer));
+                    self.wants.push(Want::Respond { channel, bytes });
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, now: Timestamp, arrival: Arrival) {
+        let Arrival { ticket, call, told, refused, listed } = arrival;
+        let (Some((incarnation, number, digest)), Some(server)) = (told, call.caller.server())
+        else {
+            let result = match refused {
+                Some(problem) => Err(problem),
+                None => self.read(now, &call),
+            };
+            let effect = self.inbound.asked(ticket, result);
+            self.come(now, effect);
+            return;
+        };
+        let told = Told { server, incarnation, number, digest, call, refused };
+        let input = turn::Input::Told { ticket, told: Box::new(told) };
+        if let Err(problem) = self.turns.offer(input, listed) {
+            let effect = self.inbound.told(ticket, TellAnswer::Fault(problem));
+            self.come(now, effect);
+        }
+    }
+
+    /// Answers a question of another server, on the state of the last commit.
+    fn read(&mut self, now: Timestamp, call: &Call) -> Result<Json, Problem> {
+        let view = self.store.view()?;
+        let (machine, setting) = (self.machine, &self.founder.setting);
+        match turn::read(commands::find, &view, machine, setting, call, &Answers::new(), now) {
+            Read::Done(result, changes) => {
+                self.store.keep(changes);
+                result
+            }
+            Read::Needs(_) | Read::Changed => {
+                Err(Problem::new(Code::Internal, "what is asked here asks nobody"))
+            }
+        }
+    }
+
+    // What the network brings.
+
+    /// Somebody here calls.
+    pub(crate) fn called(&mut self, call: Call) {
+        self.offer(turn::Input::Called { call, idempotency: None });
+    }
+
+    /// A connection is open.
+    pub(crate) fn connected(&mut self, now: Timestamp, server: ServerId) {
+        self.post(now, post::Input::Connected(server));
+    }
+
+    /// No connection is open any more.
+    pub(crate) fn disconnected(&mut self, now: Timestamp, peer: usize, server: ServerId) {
+        self.inbound.gone(server);
+        self.channels.retain(|_, channel| channel.peer != peer);
+        self.post(now, post::Input::Disconnected(server));
+    }
+
+    /// A server could not be reached.
+    pub(crate) fn dial_failed(&mut self, now: Timestamp, server: ServerId) {
+        let tried =
+            Try { address: "/memory/1".to_owned(), reason: "nobody answers there".to_owned() };
+        self.post(now, post::Input::DialFailed(server, vec![tried]));
+    }
+
+    /// A batch came.
+    pub(crate) fn requested(
+        &mut self,
+        now: Timestamp,
+        from: ServerId,
+        channel: Channel,
+        frame: &[u8],
+    ) -> Result<(), String> {
+        let (kind, body) = split(frame)?;
+        let Request::Batch(batch) = wire::decode_request(kind, body).map_err(said)? else {
+            return Err("a request is no batch".to_owned());
+        };
+        let entry = (&self.hot as &dyn Snapshot).server(from).map_err(said)?;
+        let entry = entry.ok_or("a stranger sent a batch")?;
+        let door = Door {
+            us: self.founder.setting.us,
+            key: &self.founder.key,
+            server: from,
+            server_key: &entry.key,
+            limit: entry.limit.unwrap_or(Limit::STRANGERS),
+        };
+        let id = self.next_channel;
+        self.next_channel += 1;
+        self.channels.insert(id, channel);
+        for effect in self.inbound.received(now, door, id, *batch) {
+            self.come(now, Some(effect));
+        }
+        Ok(())
+    }
+
+    /// A batch of ours was answered.
+    pub(crate) fn responded(
+        &mut self,
+        now: Timestamp,
+        from: ServerId,
+        batch: u64,
+        frame: &[u8],
+    ) -> Result<(), String> {
+        let (kind, body) = split(frame)?;
+        let Response::Batch(answer) = wire::decode_response(kind, body).map_err(said)? else {
+            return Err("a response is no answer to a batch".to_owned());
+        };
+        self.post(now, post::Input::Answered(from, batch, answer));
+        Ok(())
+    }
+
+    /// A batch of ours was lost, and that was noticed.
+    pub(crate) fn lost(&mut self, now: Timestamp, server: ServerId, batch: u64) {
+        self.post(now, post::Input::Lost(server, batch));
+    }
+
+    // What is looked at from outside.
+
+    /// The durable values of one of its elements.
+    pub(crate) fn values(&self, number: usize) -> Result<Values, String> {
+        let view = self.store.view().map_err(said)?;
+        let (world, element) = (self.founder.world, self.founder.things[number]);
+        let held = (&view as &dyn Snapshot).element(world, element).map_err(said)?;
+        let held = held.ok_or("an element is gone")?;
+        Ok(ATTRIBUTES.map(|name| held.values.get(name).and_then(Json::as_i64).unwrap_or(0)))
+    }
+
+    /// Every job that is durable.
+    pub(crate) fn records(&self) -> Result<Records, String> {
+        let view = self.store.view().map_err(said)?;
+        let mut records = Records::new();
+        let turns = view.rows(&Key::Turn(0), &Key::Turn(u64::MAX), usize::MAX).map_err(said)?;
+        for (_, row) in turns {
+            if let Row::Turn(held) = row {
+                records.extend(held.jobs.iter().map(|job| (job.call.id, job.result())));
+            }
+        }
+        let (first, last) = all_jobs();
+        for (_, row) in view.rows(&first, &last, usize::MAX).map_err(said)? {
+            if let Row::Job(job) = row {
+                records.insert(job.call.id, job.result());
+            }
+        }
+        Ok(records)
+    }
+
+    /// What is still to be done here, if anything is.
+    pub(crate) fn unrest(&self, now: Timestamp) -> Result<Option<String>, String> {
+        if let Some(work) = self.works(now).first() {
+            return Ok(Some(format!("{work:?}")));
+        }
+        let view = self.store.view().map_err(said)?;
+        let (first, last) = all_jobs();
+        for (_, row) in view.rows(&first, &last, usize::MAX).map_err(said)? {
+            if let Row::Job(job) = row
+                && !job.is_finished()
+            {
+                return Ok(Some(format!("{} {:?}", job.call.id, job.status)));
+            }
+        }
+        let (none, all) = all_servers();
+        let outboxes = view.rows(&Key::Outbox(none), &Key::Outbox(all), usize::MAX);
+        for (_, row) in outboxes.map_err(said)? {
+            if let Row::Outbox(outbox) = row
+                && !outbox.open.is_empty()
+            {
+                return Ok(Some(format!("{outbox:?}")));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Splits a frame into its kind and its body.
+fn split(frame: &[u8]) -> Result<(MessageKind, &[u8]), String> {
+    let (head, body) = frame.split_first_chunk::<FRAME_HEAD>().ok_or("a frame has no head")?;
+    let (kind, length) = wire::parse_head(*head).map_err(said)?;
+    if body.len() == length { Ok((kind, body)) } else { Err("a frame is cut".to_owned()) }
+}
