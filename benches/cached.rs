@@ -1,10 +1,10 @@
 //! A cached remote value: how many reads a second.
 //!
-//! Ours: [`Snapshot`]'s `cached_value` on a view of the store, as a reading call does it. Two floors:
-//! a row got from redb and decoded ([`floor::read`]), which ours must be at least 5 times as fast
-//! as; and a `HashMap` of Arcs ([`floor::hash`]), of whose time ours may take at most three times,
-//! so the ratio must be at least 0.33. Drawn among 10,000 values. Criterion then times one read of
-//! ours alone, to compare with the run before.
+//! Ours: [`Snapshot`]'s `cached_value` on a view of the store, as a reading call does it. Drawn
+//! among 10,000 values. Two floors: a row got from redb and decoded ([`floor::read`]), which ours
+//! must be at least 5 times as fast as; and a `HashMap` of Arcs ([`floor::hash`]), of whose time
+//! ours may take at most three times, so the ratio must be at least 0.33. Criterion then times one
+//! read of ours alone, to compare with the run before.
 
 mod floor {
     pub(crate) mod hash;

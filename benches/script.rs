@@ -4,10 +4,10 @@
 //! that only holds two values. Wanted: at least 250,000 a second; that rate stands in the floor's
 //! column. Criterion then times the same action alone, to compare with the run before.
 //!
-//! Hostile scripts, in a machine whose fuse blows when 50 ms of wall clock are over. Wanted: each is
-//! stopped at most 10 ms after that, whatever it does. The worst of all runs counts. The node's own
-//! fuse is slower on purpose (a slow machine must not decide what a script does): what is over here
-//! lies between two looks at any fuse.
+//! Hostile scripts, in a machine whose fuse blows when 50 ms of wall clock are over. Wanted: each
+//! is stopped at most 10 ms after that, whatever it does. The worst of all runs counts. The node's
+//! own fuse is slower on purpose (a slow machine must not decide what a script does): what is over
+//! here lies between two looks at any fuse.
 
 mod floor {
     pub(crate) mod rounds;

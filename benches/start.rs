@@ -1,8 +1,8 @@
 //! Starting: how long a node with 1,000,000 elements takes until it can run its first turn.
 //!
 //! Timed are `Store::open`, a view of it, and `Turns::load`. After a clean close: wanted at most
-//! 0.1 s. After a kill while commits were under way: wanted at most 1 s; another process, this bench
-//! itself with a variable set, writes, and is ended by SIGKILL.
+//! 0.1 s. After a kill while commits were under way: wanted at most 1 s. Another process, which is
+//! this bench with a variable set, writes until SIGKILL ends it.
 //!
 //! The table speaks of starts a second, with the wanted rate in the floor's column: 10 for 0.1 s, 1
 //! for 1 s. The seconds stand below it.
@@ -94,7 +94,7 @@ fn start(home: &Path) -> Result<f64, Fault> {
 fn write_and_kill(home: &Path) -> Result<(), Fault> {
     let mut child =
         Command::new(env::current_exe()?).env(WRITES, home).stdout(Stdio::piped()).spawn()?;
-    // The pipe stays open until it is dead: without a reader the child would end by itself, cleanly.
+    // The pipe stays open until it is dead: without a reader it would end by itself, cleanly.
     let mut lines = child.stdout.take().map(|out| BufReader::new(out).lines());
     let commits = lines.iter_mut().flatten().map_while(Result::ok).take(COMMITS_MIN).count();
     let killed = child.kill();

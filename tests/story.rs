@@ -109,6 +109,7 @@ fn a_lamp_is_seen_toggled_listed_and_followed_from_other_machines() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(counts(&followed.so_far()), all, "each of them once");
 
+    kitchen.done(&["element", "get", LAMP, "on"]);
     // The cache serves a restarted node whose source is away, and says when it is stale.
     drop(events);
     assert_eq!(kitchen.stop(), 0);
@@ -118,7 +119,17 @@ fn a_lamp_is_seen_toggled_listed_and_followed_from_other_machines() {
     let shown = kitchen.done(&["account", "show", "alice@attic"]);
     assert_eq!((&shown["cached"], &shown["stale"]), (&json!(true), &json!(false)));
     let value = kitchen.done(&["element", "get", LAMP, "on"]);
+    assert_eq!(value["cached"], true);
+    std::thread::sleep(Duration::from_secs(5));
+    let value = kitchen.done(&["element", "get", LAMP, "on"]);
     assert_eq!((&value["cached"], &value["stale"]), (&json!(true), &json!(true)));
+    // Who has no copy is told that the home cannot be reached, and why.
+    let problem = kitchen.refused(
+        &["element", "get", LAMP, "count", "--timeout", "2s"],
+        3,
+        "peer_unreachable",
+    );
+    assert!(!problem["tries"].as_array().unwrap().is_empty(), "{problem}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-/// Whose value, of which element, which attribute: fixed bytes, so that a look-up allocates nothing.
+/// Whose value, of which element, which attribute: fixed bytes, so that a look-up needs no heap.
 pub(crate) type Place = [u8; 48];
 
 /// A value as a reader keeps it.

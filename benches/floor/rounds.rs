@@ -23,8 +23,8 @@ pub(crate) struct Line {
     pub(crate) ratio_min: Option<f64>,
 }
 
-/// Whether `cargo bench` runs this. `cargo test --all-targets` starts benches too, in a debug build,
-/// and only wants to know that they start.
+/// Whether `cargo bench` runs this. `cargo test --all-targets` starts benches too, in a debug
+/// build, and only wants to know that they start.
 pub(crate) fn is_wanted() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }

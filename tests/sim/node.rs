@@ -103,16 +103,17 @@ pub(crate) struct Node<'m> {
 }
 
 impl<'m> Node<'m> {
-    /// A node that has not started. It keeps on dialling the `pinned` ones.
-    pub(crate) fn new(
-        number: usize,
-        machine: &'m Machine,
-        planted: Planted,
-        pinned: Vec<ServerId>,
-    ) -> Self {
+    /// A node that has not started.
+    pub(crate) fn new(number: usize, machine: &'m Machine, planted: Planted) -> Self {
         let founder = &FOUNDERS[number];
         let disk = Disk::holding(&founder.image);
-        Self { founder, machine, planted, pinned, disk, life: 0, process: None }
+        Self { founder, machine, planted, pinned: Vec::new(), disk, life: 0, process: None }
+    }
+
+    /// Lets it keep on dialling the others among these.
+    pub(crate) fn pin(&mut self, servers: &[ServerId]) {
+        let us = self.server();
+        self.pinned = servers.iter().copied().filter(|server| *server != us).collect();
     }
 
     /// Who it is.
@@ -453,7 +454,7 @@ impl<'m> Process<'m> {
     }
 
     /// Answers a question of another server, on the state of the last commit.
-    fn read(&mut self, now: Timestamp, call: &Call) -> Result<Json, Problem> {
+    fn read(&self, now: Timestamp, call: &Call) -> Result<Json, Problem> {
         let view = self.store.view()?;
         let (machine, setting) = (self.machine, &self.founder.setting);
         match turn::read(commands::find, &view, machine, setting, call, &Answers::new(), now) {
