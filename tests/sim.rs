@@ -80,7 +80,7 @@ fn answers_matched_by_order_make_the_simulation_fail() {
 fn wanted() -> (Vec<u64>, Narrates) {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
-        Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name}={text} is no number")))
     };
     match (number("SEED"), number("SEEDS")) {
         (Some(seed), _) => (vec![seed], Narrates::Everything),

@@ -79,7 +79,7 @@ pub fn job_json(job: &Job, shown: impl Fn(crate::model::ServerId) -> String) -> 
     let (outcome, problem) = match &job.status {
         JobStatus::Finished { outcome, problem, .. } => (Some(outcome.as_str()), problem.as_ref()),
         JobStatus::Told { unknown: true, .. } => (Some(Outcome::Unknown.as_str()), None),
-        JobStatus::Told { .. } | JobStatus::Asking { .. } => (None, None),
+        JobStatus::Waiting | JobStatus::Told { .. } | JobStatus::Asking { .. } => (None, None),
     };
     let waits_for: Vec<Json> = match &job.status {
         JobStatus::Told { server, .. } => {
@@ -98,7 +98,7 @@ pub fn job_json(job: &Job, shown: impl Fn(crate::model::ServerId) -> String) -> 
                 json!({"server": server, "since": job.started_at.to_string(), "tries": job.rounds})
             })
             .collect(),
-        JobStatus::Finished { .. } => Vec::new(),
+        JobStatus::Waiting | JobStatus::Finished { .. } => Vec::new(),
     };
     let caller = match &job.call.caller {
         Caller::Local { account, operator } => json!({"account": account, "operator": operator}),
@@ -218,7 +218,7 @@ pub(super) fn cancel(step: &mut Step<'_>) -> Result<Json, Halt> {
                 .hint("wait for its outcome with: freehold job wait JOB")
                 .into())
         }
-        JobStatus::Asking { .. } => {
+        JobStatus::Waiting | JobStatus::Asking { .. } => {
             let problem = Problem::new(Code::Conflict, "the job was cancelled");
             let status = JobStatus::Finished {
                 outcome: Outcome::Failed,

@@ -222,6 +222,8 @@ pub struct ReplyTo {
 /// Where a job stands.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum JobStatus {
+    /// It is stored, and runs in a later turn.
+    Waiting,
     /// It asked, and waits for answers.
     Asking {
         /// What it waits for.
@@ -258,7 +260,8 @@ pub struct Job {
     pub status: JobStatus,
     /// Time of its first run: fixed for all rounds.
     pub started_at: Timestamp,
-    /// Seed of its randomness: fixed for all rounds.
+    /// Seed of its randomness: fixed for all rounds, and forgotten at its end.
+    #[serde(default, skip_serializing_if = "is_forgotten", with = "serde_bytes")]
     pub seed: [u8; 32],
     /// Rounds of asking so far.
     pub rounds: u32,
@@ -276,6 +279,10 @@ pub struct Job {
     /// What it changed, as far as another server that called may see it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<Touched>,
+}
+
+fn is_forgotten(seed: &[u8; 32]) -> bool {
+    *seed == [0; 32]
 }
 
 /// A value that a call changed, and the number of its feed then.
@@ -304,7 +311,7 @@ impl Job {
     /// Its outcome as it is shown: unknown goes with started.
     pub fn outcome(&self) -> Option<Outcome> {
         match &self.status {
-            JobStatus::Asking { .. } => None,
+            JobStatus::Waiting | JobStatus::Asking { .. } => None,
             JobStatus::Told { unknown, .. } => unknown.then_some(Outcome::Unknown),
             JobStatus::Finished { outcome, .. } => Some(*outcome),
         }
@@ -320,7 +327,7 @@ impl Job {
         match &self.status {
             JobStatus::Finished { problem: Some(problem), .. } => Some(Err(problem.clone())),
             JobStatus::Finished { result, .. } => Some(Ok(result.clone())),
-            JobStatus::Asking { .. } | JobStatus::Told { .. } => None,
+            JobStatus::Waiting | JobStatus::Asking { .. } | JobStatus::Told { .. } => None,
         }
     }
 }

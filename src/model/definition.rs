@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -190,7 +191,7 @@ pub struct Definition {
     /// Custom events by name.
     pub events: BTreeMap<String, EventDefinition>,
     /// Actions, by name.
-    pub actions: BTreeMap<String, Action>,
+    pub actions: BTreeMap<String, Arc<Action>>,
 }
 
 impl Definition {
@@ -200,8 +201,8 @@ impl Definition {
         &'a self,
         on: &'a On,
         attribute: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a Action> {
-        let mut found: Vec<&Action> = self
+    ) -> impl Iterator<Item = &'a Arc<Action>> {
+        let mut found: Vec<&Arc<Action>> = self
             .actions
             .values()
             .filter(move |action| action.on == *on)

@@ -198,6 +198,19 @@ pub fn depth_of(value: &Json) -> usize {
     }
 }
 
+/// Bytes of a value in memory or on its way, about.
+pub fn bytes_of(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(_) => 1,
+        Json::Number(_) => 9,
+        Json::String(text) => text.len() + 5,
+        Json::Array(items) => 5 + items.iter().map(bytes_of).sum::<usize>(),
+        Json::Object(members) => {
+            5 + members.iter().map(|(key, value)| key.len() + 5 + bytes_of(value)).sum::<usize>()
+        }
+    }
+}
+
 /// The candidate most like `word`, if one is like enough to be meant.
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates

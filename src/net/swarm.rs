@@ -329,11 +329,9 @@ impl Network {
                 peer_id,
                 info,
                 ..
-            })) => {
-                if info.protocols.contains(&self.kad_protocol) {
-                    for address in info.listen_addrs {
-                        self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
-                    }
+            })) if info.protocols.contains(&self.kad_protocol) => {
+                for address in info.listen_addrs {
+                    self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {

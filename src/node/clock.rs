@@ -1,14 +1,13 @@
 //! The one clock.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
 use crate::script::{Fuse, RUN_MS};
 
-/// How much longer than its fuel says a run may take on the wall clock, as a factor. Only a fuse: a
-/// slow machine must not decide what a script does.
-const FUSE_FACTOR: u64 = 20;
+/// Processor time of a run, beyond what its fuel stands for, at which the fuse blows.
+const FUSE_SLACK: Duration = Duration::from_millis(2);
 
 /// The time.
 #[expect(
@@ -25,20 +24,22 @@ pub fn unix_seconds() -> u64 {
     now().unix_ms() / 1_000
 }
 
-#[expect(clippy::disallowed_methods, reason = "the fuse measures how long a run takes")]
-fn instant() -> Instant {
-    Instant::now()
+/// Processor time that this thread used so far: what others do on the machine does not count.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// A fuse for one machine: blows when a run takes far longer than its fuel should.
+/// A fuse for one machine: blows when a run, with those inside it, takes longer than its fuel
+/// should. Fuel is what counts; the fuse is for what a single request of a library does.
 pub(super) fn fuse() -> Fuse {
-    let begun = std::sync::Mutex::new(instant());
+    let begun = std::sync::Mutex::new(Duration::ZERO);
     Arc::new(move |begins| {
         let mut begun = begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if begins {
-            *begun = instant();
+            *begun = thread_time();
         }
-        begun.elapsed() > Duration::from_millis(RUN_MS * FUSE_FACTOR)
+        thread_time().saturating_sub(*begun) > Duration::from_millis(RUN_MS) + FUSE_SLACK
     })
 }
 

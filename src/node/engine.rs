@@ -134,6 +134,7 @@ pub(super) fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, 
         machine,
         turns,
         hot,
+        node: None,
         generation: 0,
         read_only: false,
         stopping: false,
@@ -157,6 +158,8 @@ struct Runner {
     machine: Machine,
     turns: Turns,
     hot: Hot,
+    /// The row that is written again to see whether the store takes changes.
+    node: Option<Arc<crate::model::Node>>,
     generation: u64,
     read_only: bool,
     stopping: bool,
@@ -259,13 +262,15 @@ impl Runner {
 
     fn try_again(&mut self) {
         // The old handle must be gone before the file can be opened again.
-        let node = (&self.hot as &dyn Snapshot).node();
+        if let Ok(Some(node)) = (&self.hot as &dyn Snapshot).node() {
+            self.node = Some(node);
+        }
         self.hot.release();
         if let Err(error) = self.store.reopen() {
             warn!(%error, "the store cannot be opened yet");
             return;
         }
-        let Ok(Some(node)) = node else { return };
+        let Some(node) = self.node.clone() else { return };
         let probe = Changes::from([(Key::Node, Some(crate::model::Row::Node(node)))]);
         if self.store.commit(&probe).is_err() {
             return;

@@ -78,7 +78,7 @@ pub(super) enum HubMessage {
     /// Follow a world of another server.
     Follow(ServerId, WorldId),
     /// Dial an address, and say who answered.
-    Join { key: [u8; 32], address: String, reply: oneshot::Sender<Result<ServerId, Problem>> },
+    Join { key: [u8; 32], address: String, reply: Met },
     /// Keep on dialling a first peer.
     Pin(Box<Pinned>),
     /// Which connections are open.
@@ -123,6 +123,9 @@ enum Waiting {
     Batch(ServerId, u64),
 }
 
+/// Tells who waits for a peer who answered.
+type Met = oneshot::Sender<Result<ServerId, Problem>>;
+
 struct Meeting {
     name: String,
     deadline_at: Timestamp,
@@ -143,7 +146,7 @@ pub(super) struct Hub {
     next_token: u64,
     meetings: Vec<Meeting>,
     finding: HashMap<u64, u64>,
-    joins: Vec<([u8; 32], oneshot::Sender<Result<ServerId, Problem>>)>,
+    joins: Vec<([u8; 32], Met)>,
     muted: HashMap<[u8; 32], Timestamp>,
     provide_at: Option<Timestamp>,
 }
@@ -928,9 +931,7 @@ impl Hub {
             None => {}
             Some(InboundEffect::Run(arrival)) => self.run_arrival(*arrival),
             Some(InboundEffect::Advance(server, incarnation, done_below)) => {
-                if done_below > 1 {
-                    self.try_offer(Input::Advanced { server, incarnation, done_below });
-                }
+                self.try_offer(Input::Advanced { server, incarnation, done_below });
             }
             Some(InboundEffect::Report(server, report)) => {
                 self.post(PostInput::Reported(server, report))
@@ -1105,12 +1106,7 @@ impl Hub {
         }
     }
 
-    fn join(
-        &mut self,
-        key: [u8; 32],
-        address: String,
-        reply: oneshot::Sender<Result<ServerId, Problem>>,
-    ) {
+    fn join(&mut self, key: [u8; 32], address: String, reply: Met) {
         if let Some(server) = self.peers.get(&key).and_then(|peer| peer.server) {
             reply.send(Ok(server)).ok();
             return;

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{
     Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Incarnation, JobId, Json, Limit,
-    Presented, Problem, Reply, ServerId, Timestamp,
+    Presented, Problem, Reply, ServerId, Timestamp, bytes_of,
 };
 use crate::trust::{Meter, verify_protection};
 use crate::wire::{
-    AskAnswer, BATCH_BYTES_MAX, Batch, BatchAnswer, Notice, Report, TellAnswer, WireCall, bytes_of,
-    digest_of,
+    AskAnswer, BATCH_BYTES_MAX, Batch, BatchAnswer, Notice, Report, TellAnswer, WireCall, digest_of,
 };
 
 /// Batches of one server that are answered at the same time.

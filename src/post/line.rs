@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_bytes::ByteBuf;
 
 use super::outbound::AskOut;
-use crate::model::{Reply, Sent, ServerId, Timestamp, Try, WorldId};
+use crate::model::{Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of};
 use crate::wire::{
     ASKS_MAX, Advance, AskItem, BATCH_BYTES_MAX, Batch, Notice, Report, TELLS_MAX, TellItem,
-    WireCall, bytes_of,
+    WireCall,
 };
 
 /// Batches on their way to one server.

@@ -27,7 +27,7 @@ const GARBAGE_MAX: usize = 1024 * 1024;
 /// Compiled scripts that a machine keeps.
 const SCRIPTS_MAX: usize = 1_024;
 /// Interrupts between two looks at the fuse.
-const FUSE_EVERY: u64 = 256;
+const FUSE_EVERY: u64 = 32;
 /// Characters of a refusal's sentence.
 const SENTENCE_MAX: usize = 200;
 
@@ -500,10 +500,10 @@ fn questions(value: Option<Value>) -> mlua::Result<Vec<Asked>> {
 
 fn subject(value: Option<Value>) -> mlua::Result<Subject> {
     match value.and_then(|value| value.as_number().or(value.as_integer().map(|n| n as f64))) {
-        Some(number) if number == 1.0 => Ok(Subject::Event),
-        Some(number) if number == 2.0 => Ok(Subject::Element),
-        Some(number) if number == 3.0 => Ok(Subject::Caller),
-        Some(number) if number == 4.0 => Ok(Subject::World),
+        Some(1.0) => Ok(Subject::Event),
+        Some(2.0) => Ok(Subject::Element),
+        Some(3.0) => Ok(Subject::Caller),
+        Some(4.0) => Ok(Subject::World),
         _ => Err(mlua::Error::runtime("no such subject")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use toml_edit::{Document, Item, Table, TableLike, Value};
 
@@ -141,6 +142,7 @@ impl Reader<'_> {
         for (name, action) in &mut actions {
             name.clone_into(&mut action.name);
         }
+        let actions = actions.into_iter().map(|(name, action)| (name, Arc::new(action))).collect();
         self.check_attributes_of(top, &actions, &attributes);
         let definition = Definition {
             name,
@@ -169,7 +171,7 @@ impl Reader<'_> {
     fn check_attributes_of(
         &mut self,
         top: &Table,
-        actions: &BTreeMap<String, Action>,
+        actions: &BTreeMap<String, Arc<Action>>,
         attributes: &BTreeMap<String, Attribute>,
     ) {
         for action in actions.values() {

@@ -257,7 +257,7 @@ impl Step<'_> {
         let reply = format!("{event}_reply");
         let heard = On::Custom(reply.clone());
         let listens = listener.element_type.definition.listeners(&heard, None).next().is_some();
-        let reply_to = listens.then(|| crate::model::ReplyTo {
+        let reply_to = listens.then_some(crate::model::ReplyTo {
             world: listener.element.world,
             element: listener.element.id,
             event: reply,

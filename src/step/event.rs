@@ -88,7 +88,7 @@ impl Step<'_> {
         mut data: Json,
     ) -> Result<Json, Halt> {
         let on = On::Before(kind);
-        let actions: Vec<Action> =
+        let actions: Vec<Arc<Action>> =
             element_type.definition.listeners(&on, attribute).cloned().collect();
         for action in &actions {
             let listener = Listener { element, element_type, action };
@@ -110,7 +110,7 @@ impl Step<'_> {
         mut data: Json,
     ) -> Result<(), Halt> {
         let on = On::After(kind);
-        let actions: Vec<Action> =
+        let actions: Vec<Arc<Action>> =
             element_type.definition.listeners(&on, attribute).cloned().collect();
         for action in &actions {
             let listener = Listener { element, element_type, action };
@@ -148,7 +148,8 @@ impl Step<'_> {
         let element_type = self.type_of(element.type_id)?;
         check_data(&element_type, name, &data)?;
         let on = On::Custom(name.to_owned());
-        let actions: Vec<Action> = element_type.definition.listeners(&on, None).cloned().collect();
+        let actions: Vec<Arc<Action>> =
+            element_type.definition.listeners(&on, None).cloned().collect();
         if actions.is_empty() {
             return Err(no_such_event(&element_type, name).into());
         }

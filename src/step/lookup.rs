@@ -443,8 +443,14 @@ impl Step<'_> {
     }
 
     fn element_in(&self, world: &World, name: &str, text: &str) -> Result<Arc<Element>, Halt> {
-        let named = self.stored().id_at(Key::ElementName(world.id, name.to_owned()))?;
-        let id = named.map(ElementId::from_bytes).or_else(|| name.parse().ok());
+        // A name never has the form of an id.
+        let id = match name.parse().ok() {
+            Some(id) => Some(id),
+            None => {
+                let named = self.stored().id_at(Key::ElementName(world.id, name.to_owned()))?;
+                named.map(ElementId::from_bytes)
+            }
+        };
         let element = match id {
             Some(id) => self.stored().element(world.id, id)?,
             None if is_part(name) => only(self.elements_like(world, name)?.into_iter(), name)?,

@@ -36,9 +36,10 @@ impl Cache {
         if let Some(change) = self.front.get(key) {
             return change;
         }
-        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        let change = match pending {
-            Some(change) => change,
+        // Held until the front has the row: whoever puts a newer one comes after.
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        let change = match pending.get(key) {
+            Some(change) => change.clone(),
             None => self.read(|rows| file::get(rows, Which::Cache, key)).flatten(),
         };
         self.front.insert(key.clone(), change.clone());
@@ -74,10 +75,10 @@ impl Cache {
     }
 
     pub(super) fn put(&self, changes: Changes) {
+        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
         for (key, change) in &changes {
             self.front.insert(key.clone(), change.clone());
         }
-        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
         pending.extend(changes);
         let full = pending.len() >= PENDING_MAX;
         drop(pending);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::store::{Store, View};
+use super::both::{Store, View};
 use crate::model::{Change, Changes, Contact, Damaged, Key, Layered, Row, ServerId, Snapshot};
 
 /// Rows in memory at most.

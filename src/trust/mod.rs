@@ -1,5 +1,8 @@
 //! Who may do what: keys, records, protection ids, limits, the gate. Decides; never acts.
 
+// A new level, bond or state must not compile until somebody decides what it means here.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod gate;
 mod limit;
 mod protection;

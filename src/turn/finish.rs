@@ -7,7 +7,7 @@ use serde_json::json;
 use super::turns::{Effect, ItemAnswer, Running, outcome_of};
 use crate::model::{
     Call, Caller, Code, DEADLINE_DEFAULT_MS, Job, JobId, JobStatus, Json, Key, Outbox, Problem,
-    Reply, ReplyTo, Row, ServerId, Snapshot, Tell,
+    Reply, ReplyTo, Row, ServerId, Snapshot, Tell, bytes_of,
 };
 use crate::step::outdated;
 
@@ -15,7 +15,12 @@ impl Running<'_> {
     /// Ends a job: notes its outcome and tells whoever waits for it.
     pub(super) fn finish(&mut self, mut job: Job, result: Result<Json, Problem>) {
         let id = job.call.id;
-        let was_started = matches!((&self.view() as &dyn Snapshot).job(id), Ok(Some(_)));
+        // Only a job that never asked, and waits for nothing, has no row of its own.
+        let was_started = !matches!(&job.status, JobStatus::Asking { needs } if needs.is_empty());
+        if was_started {
+            self.turns.gathering.remove(&id);
+        }
+        self.bytes += 400 + result.as_ref().map_or(200, bytes_of);
         self.report(&job, &result, was_started);
         self.reply_by_event(&job, &result);
         self.effects.push(Effect::End(id, result.clone()));
@@ -26,6 +31,7 @@ impl Running<'_> {
         };
         job.status = JobStatus::Finished { outcome, result, problem, at: self.turn.at };
         job.answers.clear();
+        job.seed = [0; 32];
         job.call.args = Json::Null;
         if was_started {
             self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));

@@ -127,7 +127,7 @@ impl Running<'_> {
     /// Stores a call that is to run in a later turn.
     pub(super) fn queue_job(&mut self, call: Call) {
         let id = call.id;
-        let job = self.job_for(call);
+        let job = Job { status: JobStatus::Waiting, ..self.job_for(call) };
         self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));
         self.run_later(id);
     }

@@ -40,12 +40,13 @@ impl Class {
 }
 
 type Line<T> = VecDeque<T>;
+type Servers<T> = Ring<Option<ServerId>, Ring<Option<AccountId>, Line<T>>>;
 type Ring<K, V> = (BTreeMap<K, V>, Option<K>);
 
 /// Waiting calls.
 #[derive(Debug)]
 pub struct Queue<T> {
-    classes: BTreeMap<Class, Ring<Option<ServerId>, Ring<Option<AccountId>, Line<T>>>>,
+    classes: BTreeMap<Class, Servers<T>>,
     length: usize,
     rounds: VecDeque<Class>,
 }
@@ -87,14 +88,16 @@ impl<T> Queue<T> {
         account: Option<AccountId>,
         item: T,
     ) -> Result<(), Problem> {
-        let accounts = &mut self.classes.entry(class).or_default().0.entry(server).or_default().0;
-        let line = accounts.entry(account).or_default();
-        if self.length >= QUEUE_MAX || line.len() >= WAITING_MAX {
+        // A refused call leaves nothing behind: an empty line would take a turn of its own.
+        let servers = self.classes.get(&class);
+        let line = servers.and_then(|servers| servers.0.get(&server)?.0.get(&account));
+        if self.length >= QUEUE_MAX || line.is_some_and(|line| line.len() >= WAITING_MAX) {
             return Err(Problem::new(Code::Busy, "too many calls wait already")
                 .hint("try again in a moment")
                 .with("retry_after_ms", RETRY_AFTER_MS));
         }
-        line.push_back(item);
+        let accounts = &mut self.classes.entry(class).or_default().0.entry(server).or_default().0;
+        accounts.entry(account).or_default().push_back(item);
         self.length += 1;
         Ok(())
     }

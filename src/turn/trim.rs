@@ -41,6 +41,12 @@ impl Running<'_> {
 
     fn trim_turns(&mut self, before: Timestamp, pinned: u64) {
         let last = self.turn.number.saturating_sub(1).min(pinned.saturating_sub(1));
+        // Turns are large: the oldest alone says whether there is anything to do.
+        let oldest = self.view().rows(&Key::Turn(0), &Key::Turn(last), 1).unwrap_or_default();
+        let due = oldest.iter().any(|(_, row)| matches!(row, Row::Turn(turn) if turn.at < before));
+        if !due {
+            return;
+        }
         let rows = self.view().rows(&Key::Turn(0), &Key::Turn(last), ROWS_MAX).unwrap_or_default();
         for (key, row) in rows {
             let Row::Turn(turn) = row else { continue };
@@ -75,7 +81,9 @@ impl Running<'_> {
                 self.changes.insert(key, None);
             }
         }
-        let (first, last) = (Key::Idempotency([0; 16]), Key::Idempotency([0xff; 16]));
+        // They have no order in time: another part of them is looked at each time.
+        let part = self.turn.number.to_be_bytes()[7];
+        let (first, last) = (Key::Idempotency([part; 16]), Key::Idempotency([0xff; 16]));
         for (key, row) in self.view().rows(&first, &last, ROWS_MAX).unwrap_or_default() {
             if let Row::Id(id) = row
                 && made_at(id) < before

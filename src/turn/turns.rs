@@ -10,7 +10,7 @@ use crate::model::{
     ANSWERS_MAX, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged, Event, Feed,
     Head, Incarnation, Job, JobId, JobStatus, Json, Key, Layered, LogId, Need, Outcome, Problem,
     Question, ROUNDS_MAX, Received, Reply, Root, Row, Sent, ServerId, Snapshot, Tell, Timestamp,
-    Touched, Turn,
+    Touched, Turn, bytes_of,
 };
 use crate::script::{FUEL_PER_MS, Machine};
 use crate::step::{Command, Ended, Happened, Left, Setting, Step};
@@ -186,7 +186,7 @@ pub struct Turns {
     pub(super) table: Table,
     pub(super) queue: Queue<Input>,
     ready: VecDeque<JobId>,
-    gathering: HashMap<JobId, Answers>,
+    pub(super) gathering: HashMap<JobId, Answers>,
     deadlines: BTreeSet<(Timestamp, JobId)>,
     pub(super) heads: HashMap<LogId, u64>,
     incarnation: Incarnation,
@@ -205,7 +205,7 @@ pub(super) struct Running<'a> {
     pub(super) changes: Changes,
     pub(super) effects: Vec<Effect>,
     pub(super) turn: Turn,
-    bytes: usize,
+    pub(super) bytes: usize,
     fuel: u64,
     steps: usize,
 }
@@ -251,7 +251,7 @@ impl Turns {
             let Row::Job(job) = row else { continue };
             let id = job.call.id;
             match &job.status {
-                JobStatus::Asking { needs } if needs.is_empty() => self.ready.push_back(id),
+                JobStatus::Waiting => self.ready.push_back(id),
                 JobStatus::Asking { needs } => {
                     self.deadlines.insert((job.call.deadline_at, id));
                     effects.push(ask(&job.call, needs.clone()));
@@ -429,9 +429,8 @@ impl Running<'_> {
     fn run_again(&mut self, id: JobId) {
         self.steps += 1;
         if let Ok(Some(job)) = (&self.view() as &dyn Snapshot).job(id)
-            && matches!(job.status, JobStatus::Asking { .. })
+            && matches!(job.status, JobStatus::Waiting)
         {
-            self.turns.deadlines.remove(&(job.call.deadline_at, id));
             self.run_job(job.as_ref().clone());
         }
     }
@@ -493,6 +492,7 @@ impl Running<'_> {
         self.changes.extend(left.changes);
         for happened in left.happened {
             let event = self.number(happened);
+            self.bytes += 300 + bytes_of(&event.value) + bytes_of(&event.old);
             job.touched.extend(touched(&event, &job.call.caller));
             self.turn.events.push(event);
         }
@@ -631,7 +631,7 @@ impl Running<'_> {
         let number = outbox.push(self.turn.number);
         self.changes.insert(Key::Outbox(server), Some(Row::Outbox(Arc::new(outbox))));
         let sent = Sent { number, tell };
-        self.bytes += 512;
+        self.bytes += 512 + bytes_of(&sent.tell.args);
         self.effects.push(Effect::Deliver(sent.clone()));
         self.turn.sent.push(sent);
         number

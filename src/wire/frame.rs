@@ -4,8 +4,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::message::{Batch, CALL_BYTES_MAX, Request, Response, WireCall, bytes_of};
-use crate::model::{Json, depth_of};
+use super::message::{Batch, CALL_BYTES_MAX, Request, Response, WireCall};
+use crate::model::{Json, bytes_of, depth_of};
 
 /// Bytes of a frame before its body.
 pub const FRAME_HEAD: usize = 5;
@@ -249,6 +249,8 @@ mod tests {
         let deep = (0..30).fold(json!(1), |inner, _| json!([inner]));
         let mut deep_batch = batch();
         deep_batch.tells[0].call.args = deep;
+        let mut deepest_batch = batch();
+        deepest_batch.tells[0].call.args = (0..200).fold(json!(1), |inner, _| json!([inner]));
         let mut large_batch = batch();
         large_batch.tells[0].call.args = json!("x".repeat(CALL_BYTES_MAX + 1));
         let table = [
@@ -256,7 +258,7 @@ mod tests {
             (good[..good.len() - 1].to_vec(), WireFault::Malformed),
             (to_cbor(&deep_batch), WireFault::TooDeep),
             (to_cbor(&large_batch), WireFault::TooLarge),
-            (vec![0x81; 200], WireFault::TooDeep),
+            (to_cbor(&deepest_batch), WireFault::TooDeep),
         ];
         for (bytes, fault) in table {
             assert_eq!(decode_request(MessageKind::Batch, &bytes), Err(fault));

@@ -219,19 +219,6 @@ pub fn digest_of(call: &WireCall) -> [u8; 16] {
     digest
 }
 
-/// Bytes of a value as it travels, about.
-pub fn bytes_of(json: &Json) -> usize {
-    match json {
-        Json::Null | Json::Bool(_) => 1,
-        Json::Number(_) => 9,
-        Json::String(text) => text.len() + 5,
-        Json::Array(items) => 5 + items.iter().map(bytes_of).sum::<usize>(),
-        Json::Object(members) => {
-            5 + members.iter().map(|(key, value)| key.len() + 5 + bytes_of(value)).sum::<usize>()
-        }
-    }
-}
-
 /// A gossip message's bytes.
 pub fn encode_gossip(gossip: &Gossip) -> Vec<u8> {
     super::frame::to_cbor(gossip)

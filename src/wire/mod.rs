@@ -11,5 +11,5 @@ pub use frame::{
 pub use message::{
     ASKS_MAX, Advance, AskAnswer, AskItem, Batch, BatchAnswer, CALL_BYTES_MAX, FEATURES, Gossip,
     Hello, Notice, PROTOCOL_VERSION, Report, Request, Response, TELLS_MAX, TellAnswer, TellItem,
-    WireCall, bytes_of, decode_gossip, digest_of, encode_gossip,
+    WireCall, decode_gossip, digest_of, encode_gossip,
 };

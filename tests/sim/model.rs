@@ -160,8 +160,7 @@ impl Model {
     pub(crate) fn called(&mut self, id: JobId, caller: usize, wish: Wish) {
         let floor = wish.counts().map_or(0, |of| self.highest_answer(of));
         let fate = Fate::Open;
-        let expected =
-            Expected { caller, wish, fate, floor, was_taken: false, was_unknown: false };
+        let expected = Expected { caller, wish, fate, floor, was_taken: false, was_unknown: false };
         self.calls.insert(id, expected);
     }
 
@@ -338,7 +337,10 @@ impl Model {
 
     /// One of the calls that have not ended.
     pub(crate) fn open_call(&self) -> Option<String> {
-        self.calls.iter().find(|(_, call)| call.is_open()).map(|(id, call)| format!("{id}: {call:?}"))
+        self.calls
+            .iter()
+            .find(|(_, call)| call.is_open())
+            .map(|(id, call)| format!("{id}: {call:?}"))
     }
 
     /// Counts the outcomes.

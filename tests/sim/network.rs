@@ -2,11 +2,12 @@
 //! a message on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::dice::Dice;
 
 /// A message as it travels.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Message {
     /// Who sent it.
     pub(crate) from: usize,
@@ -18,6 +19,14 @@ pub(crate) struct Message {
     pub(crate) batch: u64,
     /// Its frame.
     pub(crate) bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, connection, batch, bytes } = self;
+        let length = bytes.len();
+        write!(f, "batch {batch}, {from} to {to} on {connection}, {length} bytes")
+    }
 }
 
 /// How bad it is, each of 1,000.
@@ -129,7 +138,11 @@ impl Network {
         }
         let copies = if dice.chance(self.weather.doubled) { 2 } else { 1 };
         let delay = |dice: &mut Dice| {
-            if dice.chance(self.weather.slow) { dice.between(30, 2_500) } else { dice.between(1, 12) }
+            if dice.chance(self.weather.slow) {
+                dice.between(30, 2_500)
+            } else {
+                dice.between(1, 12)
+            }
         };
         (0..copies).map(|_| delay(dice)).collect()
     }

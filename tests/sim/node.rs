@@ -2,13 +2,13 @@
 //! effect at a time. What it wants of the world around it, it leaves in `wants`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use freehold::commands;
 use freehold::model::{
-    Answers, Budget, Call, Caller, Changes, Code, JobId, Json, Key, Limit, Need, Problem, Question,
-    Root, Row, ServerId, Snapshot, Timestamp, Try,
+    AccountId, Answers, Call, Caller, Changes, Code, JobId, Json, Key, Limit, Need, Problem,
+    Question, Root, Row, ServerId, Snapshot, Timestamp, Try,
 };
 use freehold::post::{self, Arrival, AskOut, Door, Inbound, InboundEffect, Outbound};
 use freehold::script::Machine;
@@ -40,7 +40,6 @@ pub(crate) enum Planted {
 }
 
 /// What a node wants of the world around it.
-#[derive(Debug)]
 pub(crate) enum Want {
     /// Dial a server.
     Dial(ServerId),
@@ -64,6 +63,22 @@ pub(crate) enum Want {
     Started(JobId),
     /// Tell the caller how its call ended.
     End(JobId, Result<Json, Problem>),
+}
+
+impl fmt::Debug for Want {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(server) => write!(f, "Dial({server})"),
+            Self::Send { to, batch, bytes } => {
+                write!(f, "Send(batch {batch} to {to}, {} bytes)", bytes.len())
+            }
+            Self::Respond { channel, bytes } => {
+                write!(f, "Respond({channel:?}, {} bytes)", bytes.len())
+            }
+            Self::Started(job) => write!(f, "Started({job})"),
+            Self::End(job, result) => write!(f, "End({job}, {result:?})"),
+        }
+    }
 }
 
 /// How a batch came, and so who gets its answer.
@@ -330,9 +345,10 @@ impl<'m> Process<'m> {
             turn::Effect::Report { server, number, reply } => {
                 self.post(now, post::Input::Ended(server, Report { number, reply }));
             }
-            turn::Effect::Ask { job, deadline_at, caller, needs } => {
-                for need in needs {
-                    self.ask(now, job, deadline_at, &caller, need);
+            turn::Effect::Ask { job, deadline_at, caller, root, needs } => {
+                for Need { place, question } in needs {
+                    let asked = Asked { job, place, question };
+                    self.ask(now, asked, caller.account(), root.clone(), deadline_at);
                 }
             }
             turn::Effect::Deliver(sent) => self.post(now, post::Input::Told(sent)),
@@ -346,21 +362,19 @@ impl<'m> Process<'m> {
     fn ask(
         &mut self,
         now: Timestamp,
-        job: JobId,
+        asked: Asked,
+        claim: Option<AccountId>,
+        root: Root,
         deadline_at: Timestamp,
-        caller: &Caller,
-        need: Need,
     ) {
         let token = self.next_token;
         self.next_token += 1;
-        let Need { place, question } = need;
-        self.asked.insert(token, Asked { job, place, question: question.clone() });
+        let question = asked.question.clone();
+        self.asked.insert(token, asked);
         match question {
             Question::Ask { server, command, args, patience_ms } => {
                 let patience = patience_ms.map(|ms| now.after_ms(ms));
                 let until = patience.map_or(deadline_at, |at| at.min(deadline_at));
-                let root = Root { job, path: Vec::new(), budget: Budget::FULL };
-                let claim = caller.account();
                 let ask = AskOut { token, command, args, claim, root, until };
                 self.post(now, post::Input::Asked(server, ask));
             }

@@ -211,6 +211,13 @@ impl<'m> World<'m> {
         }
     }
 
+    /// Tells what happens, where somebody wants to know.
+    fn say(&self, what: &dyn fmt::Debug) {
+        if self.narrates == Narrates::Everything {
+            println!("{:>6} {what:?}", self.now);
+        }
+    }
+
     fn clock(&self) -> Timestamp {
         Timestamp::from_ms(BEGUN_MS + self.now)
     }
@@ -229,9 +236,7 @@ impl<'m> World<'m> {
             && let Some(((at, _), event)) = self.events.pop_first()
         {
             self.now = at;
-            if self.narrates == Narrates::Everything {
-                println!("{:>6} {event:?}", self.now);
-            }
+            self.say(&event);
             self.happen(event)?;
         }
         Ok(())
@@ -264,8 +269,8 @@ impl<'m> World<'m> {
             let delay = self.dice.below(BUSY_MS);
             self.later(delay, Event::Broken { a, b });
         }
-        for at in (COMPARED_EVERY_MS..HEALED_MS).step_by(2_500) {
-            self.later(at, Event::Compared);
+        for time in 1..=HEALED_MS / COMPARED_EVERY_MS {
+            self.later(time * COMPARED_EVERY_MS, Event::Compared);
         }
         self.later(HEALED_MS, Event::Healed);
     }
@@ -354,6 +359,7 @@ impl<'m> World<'m> {
     }
 
     fn carry_out(&mut self, at: usize, want: Want) -> Result<(), String> {
+        self.say(&want);
         match want {
             Want::Dial(server) => {
                 let to = self.number_of(server);
@@ -414,12 +420,13 @@ impl<'m> World<'m> {
             return Ok(());
         }
         let work = self.dice.one_of(&works);
+        self.say(&work);
         if !self.is_struck() {
             return self.let_do(at, |process, now| process.work(now, work));
         }
-        if let (Work::Commit(_), Some(process)) = (work, &mut self.nodes[at].process) {
-            let operations = self.dice.between(1, 24);
-            self.nodes[at].disk.fail_at(operations);
+        let node = &mut self.nodes[at];
+        if let (Work::Commit(_), Some(process)) = (work, &mut node.process) {
+            node.disk.fail_at(self.dice.between(1, 24));
             // Whether it became durable is for the disk to say; nobody is answered.
             process.work(now, work).ok();
         }
@@ -434,6 +441,7 @@ impl<'m> World<'m> {
 
     fn fall(&mut self, at: usize) {
         self.falls_left -= 1;
+        self.say(&format_args!("n{} falls", at + 1));
         let node = &mut self.nodes[at];
         if self.dice.chance(500) {
             self.cuts += 1;
@@ -489,6 +497,7 @@ impl<'m> World<'m> {
                 root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
             };
             self.uncalled -= 1;
+            self.say(&(id, wish));
             self.model.called(id, at, wish);
             self.let_do(at, |process, _| {
                 process.called(call);
@@ -503,7 +512,7 @@ impl<'m> World<'m> {
         let own = self.thing_of(at);
         let other = self.other_than(at);
         let other = self.thing_of(other);
-        match self.dice.below(24) {
+        match self.dice.below(26) {
             0 => action(Wish::Step(own), name_here(own), "step", json!({})),
             1 | 2 => action(Wish::Step(own), name_here(own), "home_step", json!({})),
             3..=10 => action(Wish::Step(other), name_there(other), "step", json!({})),
