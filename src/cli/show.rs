@@ -95,18 +95,33 @@ fn text_of(result: &Json) -> String {
     }
 }
 
+/// What a table shows of a value: lists and what has no name stay out of it.
+fn short(value: &Json) -> Option<String> {
+    match value {
+        Json::Object(members) => members.get("name").and_then(Json::as_str).map(str::to_owned),
+        Json::Array(_) | Json::Null => None,
+        other => Some(cell(other)),
+    }
+}
+
 fn table_of(items: &[Json], next: Option<&Json>) -> String {
     if items.is_empty() {
         return "nothing".to_owned();
     }
+    // The id first, since the other verbs want it; a column that says nothing is left out.
     let mut columns: Vec<&String> = Vec::new();
     for item in items {
-        for key in item.as_object().into_iter().flat_map(serde_json::Map::keys) {
-            if !columns.contains(&key) {
+        for (key, value) in item.as_object().into_iter().flatten() {
+            if short(value).is_some() && !columns.contains(&key) {
                 columns.push(key);
             }
         }
     }
+    columns.sort_by_key(|column| match column.as_str() {
+        "id" => 0,
+        "name" => 1,
+        _ => 2,
+    });
     let mut table = Table::new();
     table
         .load_preset(ASCII_BORDERS_ONLY_CONDENSED)

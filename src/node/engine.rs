@@ -10,11 +10,12 @@ use tracing::{error, info, warn};
 
 use super::clock;
 use super::home::Mark;
+use crate::commands::find_job;
 use crate::model::{Changes, Code, Incarnation, JobId, Key, Problem, Snapshot};
 use crate::script::Machine;
 use crate::step::Setting;
 use crate::store::{Hot, Store};
-use crate::turn::{Done, Effect, Input, QUEUE_MAX, Table, Turns};
+use crate::turn::{Done, Effect, Input, ItemAnswer, QUEUE_MAX, Table, Turns};
 
 /// Turns that are not durable yet.
 const PENDING_MAX: usize = 2;
@@ -27,7 +28,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 enum Message {
     Input(Box<Input>, bool),
     Committed,
-    Failed,
+    /// A commit failed: whether these jobs were taken, what is stored decides.
+    Failed(Vec<JobId>),
     Stop,
 }
 
@@ -52,6 +54,8 @@ pub(super) trait Outlet: Send + Sync + 'static {
     fn let_out(&self, changes: &Changes, effects: Vec<Effect>);
     /// The store takes no changes, or does again.
     fn read_only(&self, read_only: bool);
+    /// The store was opened again: what it holds decides what is still to be delivered.
+    fn reopened(&self);
     /// A call that waited was dropped.
     fn drop_call(&self, job: JobId, problem: Problem);
 }
@@ -135,6 +139,7 @@ pub(super) fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, 
         turns,
         hot,
         node: None,
+        undecided: Vec::new(),
         generation: 0,
         read_only: false,
         stopping: false,
@@ -160,6 +165,7 @@ struct Runner {
     hot: Hot,
     /// The row that is written again to see whether the store takes changes.
     node: Option<Arc<crate::model::Node>>,
+    undecided: Vec<JobId>,
     generation: u64,
     read_only: bool,
     stopping: bool,
@@ -204,22 +210,34 @@ impl Runner {
                     error!(%damaged, "the store cannot be read");
                 }
             }
-            Message::Failed => self.fail(),
+            Message::Failed(jobs) => self.fail(jobs),
             Message::Stop => self.stopping = true,
         }
     }
 
     fn take(&mut self, input: Input, listed: bool) {
-        let job = job_of(&input);
-        let problem = if self.read_only {
-            Some(read_only())
+        if self.read_only {
+            self.refuse(&input, read_only());
         } else if self.stopping {
-            Some(Problem::new(Code::Busy, "the node is stopping"))
-        } else {
-            self.turns.offer(input, listed).err()
-        };
-        if let (Some(problem), Some(job)) = (problem, job) {
-            self.outlet.drop_call(job, problem);
+            self.refuse(&input, Problem::new(Code::Busy, "the node is stopping"));
+        } else if let Err(problem) = self.turns.offer(input.clone(), listed) {
+            self.refuse(&input, problem);
+        }
+    }
+
+    /// Tells whoever waits for an input that it is not taken.
+    fn refuse(&self, input: &Input, problem: Problem) {
+        match input {
+            Input::Called { call, .. } => self.outlet.drop_call(call.id, problem),
+            Input::Told { ticket, .. } => {
+                self.outlet.let_out(&Changes::new(), vec![again(*ticket)])
+            }
+            // Their senders offer them again.
+            Input::Advanced { .. }
+            | Input::Answered { .. }
+            | Input::Settled { .. }
+            | Input::Undelivered { .. }
+            | Input::Unanswered { .. } => {}
         }
     }
 
@@ -240,7 +258,11 @@ impl Runner {
 
     /// A commit failed: everything that is not durable is dropped, and the store is tried again
     /// until it takes changes.
-    fn fail(&mut self) {
+    fn fail(&mut self, jobs: Vec<JobId>) {
+        self.undecided.extend(jobs);
+        for input in self.turns.drain() {
+            self.refuse(&input, read_only());
+        }
         if !self.read_only {
             warn!("the store takes no changes: the node is read-only until it does");
             self.read_only = true;
@@ -250,13 +272,29 @@ impl Runner {
             match self.inbox.recv_timeout(REOPEN_AFTER) {
                 Ok(Message::Input(input, listed)) => self.take(*input, listed),
                 Ok(Message::Stop) => self.stopping = true,
-                Ok(Message::Committed | Message::Failed) => {}
+                Ok(Message::Failed(jobs)) => self.undecided.extend(jobs),
+                Ok(Message::Committed) => {}
                 Err(RecvTimeoutError::Timeout) => self.try_again(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         if self.stopping {
             self.read_only = false;
+            self.decide();
+        }
+    }
+
+    /// Tells who waits for a turn whose commit failed what became of it: what is stored decides.
+    fn decide(&mut self) {
+        let view = self.store.view();
+        for job in std::mem::take(&mut self.undecided) {
+            let held = view.as_ref().ok().and_then(|view| find_job(view, job).ok().flatten());
+            match held.and_then(|held| held.result()) {
+                Some(result) => {
+                    self.outlet.let_out(&Changes::new(), vec![Effect::End(job, result)])
+                }
+                None => self.outlet.drop_call(job, read_only()),
+            }
         }
     }
 
@@ -270,6 +308,7 @@ impl Runner {
             warn!(%error, "the store cannot be opened yet");
             return;
         }
+        self.decide();
         let Some(node) = self.node.clone() else { return };
         let probe = Changes::from([(Key::Node, Some(crate::model::Row::Node(node)))]);
         if self.store.commit(&probe).is_err() {
@@ -285,6 +324,7 @@ impl Runner {
                 (self.hot, self.turns, self.read_only) = (hot, turns, false);
                 self.generation += 1;
                 self.outlet.read_only(false);
+                self.outlet.reopened();
                 self.outlet.let_out(&Changes::new(), resumed);
             }
             Err(damaged) => error!(%damaged, "the store cannot be read"),
@@ -292,17 +332,11 @@ impl Runner {
     }
 }
 
-/// The job that somebody waits for.
-fn job_of(input: &Input) -> Option<JobId> {
-    match input {
-        Input::Called { call, .. } => Some(call.id),
-        Input::Told { .. }
-        | Input::Advanced { .. }
-        | Input::Answered { .. }
-        | Input::Settled { .. }
-        | Input::Undelivered { .. }
-        | Input::Unanswered { .. } => None,
-    }
+/// Asks the sender of an item to send it again later.
+fn again(ticket: u64) -> Effect {
+    let problem = Problem::new(Code::Busy, "the store takes no changes at present")
+        .with("retry_after_ms", 1_000);
+    Effect::Answer { ticket, answer: ItemAnswer::Fault(problem) }
 }
 
 pub(super) fn read_only() -> Problem {
@@ -324,7 +358,8 @@ impl Commits {
         while let Ok(Order::Flush(flush)) = flushes.recv() {
             if failed == Some(flush.generation) {
                 // It ran on the result of a turn that failed.
-                self.dropped(flush);
+                let jobs = self.dropped(flush);
+                self.messages.send(Message::Failed(jobs)).ok();
                 continue;
             }
             if flush.changes.is_empty() {
@@ -341,18 +376,25 @@ impl Commits {
                 Err(error) => {
                     error!(error = %std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(), "a commit failed");
                     failed = Some(flush.generation);
-                    self.dropped(flush);
-                    self.messages.send(Message::Failed).ok();
+                    let jobs = self.dropped(flush);
+                    self.messages.send(Message::Failed(jobs)).ok();
                 }
             }
         }
     }
 
-    fn dropped(&self, flush: Flush) {
+    /// Items are asked for again; the jobs that somebody waits for are given back.
+    fn dropped(&self, flush: Flush) -> Vec<JobId> {
+        let mut jobs = Vec::new();
         for effect in flush.effects {
-            if let Effect::End(job, _) | Effect::Started(job) = effect {
-                self.outlet.drop_call(job, read_only());
+            match effect {
+                Effect::End(job, _) | Effect::Started(job) => jobs.push(job),
+                Effect::Answer { ticket, .. } => {
+                    self.outlet.let_out(&Changes::new(), vec![again(ticket)])
+                }
+                _ => {}
             }
         }
+        jobs
     }
 }

@@ -71,6 +71,8 @@ pub(super) enum HubMessage {
     Asked(u64, Result<Json, Problem>),
     /// The same, and it was a pull of a feed by this server.
     PulledBy(ServerId, WorldId),
+    /// The store was opened again.
+    Reopened,
     /// A server's entry is stored.
     Met(ServerId),
     /// A page of a feed is stored.
@@ -318,6 +320,7 @@ impl Hub {
                 self.come(effect);
             }
             HubMessage::PulledBy(server, world) => self.feeds.pulled_by(server, world),
+            HubMessage::Reopened => self.load(),
             HubMessage::Met(server) => self.stored_entry(server),
             HubMessage::Stored(server, world, held, more) => {
                 self.feeds.stored(server, world, held);

@@ -214,6 +214,10 @@ impl Outlet for Outside {
         self.read_only.store(read_only, Ordering::Relaxed);
     }
 
+    fn reopened(&self) {
+        self.hub.blocking_send(HubMessage::Reopened).ok();
+    }
+
     fn drop_call(&self, job: JobId, problem: Problem) {
         self.end(job, Err(problem));
     }

@@ -295,16 +295,17 @@ impl Line {
 
     /// When this line wants to be looked at again.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
+        let may_tell =
+            self.connected && self.flights.values().all(|flight| flight.tells.is_empty());
         let tells = self.tells.values().flat_map(|entry| {
-            let state = match &entry.state {
-                TellState::Waiting(at) if self.connected => Some(*at),
-                TellState::Started(at) if self.connected => Some(*at),
-                TellState::Answered(_, at) => Some(*at),
-                TellState::Waiting(_) | TellState::Started(_) | TellState::Flying => None,
-            };
-            let state = state.filter(|at| *at > Timestamp::default());
             let overdue = entry.sent.tell.deadline_at.filter(|_| !entry.overdue);
-            [state, overdue]
+            match &entry.state {
+                TellState::Waiting(at) | TellState::Started(at) => {
+                    [Some(*at).filter(|at| may_tell && *at > Timestamp::default()), overdue]
+                }
+                TellState::Answered(_, at) => [Some(*at), None],
+                TellState::Flying => [None, overdue],
+            }
         });
         let asks = self
             .asks
@@ -314,7 +315,8 @@ impl Line {
         let flights = self.flights.values().map(|flight| flight.lost_at);
         let again =
             self.next_try_at.filter(|_| !self.connected && !self.dialling && self.wants_contact());
-        let advance = self.advance_at.filter(|_| self.connected);
+        let advance =
+            self.advance_at.filter(|_| self.connected && self.flights.len() < BATCHES_MAX);
         tells.flatten().chain(asks).chain(flights).chain(again).chain(advance).min()
     }
 }

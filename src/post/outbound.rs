@@ -158,13 +158,11 @@ impl Outbound {
     fn told(&mut self, now: Timestamp, sent: Sent, effects: &mut Vec<Effect>) {
         let server = sent.tell.server;
         let line = self.line(server);
+        // What was there before this start may have been handed over by then.
+        let handed = sent.number <= line.last;
         line.last = line.last.max(sent.number);
-        let entry = Entry {
-            sent,
-            state: TellState::Waiting(Timestamp::default()),
-            handed: false,
-            overdue: false,
-        };
+        let entry =
+            Entry { sent, state: TellState::Waiting(Timestamp::default()), handed, overdue: false };
         line.tells.entry(entry.sent.number).or_insert(entry);
         self.pump(now, server, effects);
     }

@@ -100,8 +100,10 @@ impl Running<'_> {
         if let Some(job) = job.filter(|job| !job.is_finished()) {
             let result = reply.result.map(|mut json| {
                 // The caller's job is the one here, whatever the other server calls its own.
-                if job.call.command == "action.call" {
-                    json["job"] = json!(job.call.id);
+                if job.call.command == "action.call"
+                    && let Some(members) = json.as_object_mut()
+                {
+                    members.insert("job".to_owned(), json!(job.call.id));
                 }
                 json
             });

@@ -1,13 +1,17 @@
 //! What is old goes: turns whose outcomes and events were kept long enough, jobs that ended, keys
 //! of calls made long ago.
 
+use std::sync::Arc;
+
 use super::turns::Running;
-use crate::model::{JobId, JobStatus, Key, Row, ServerId, Snapshot, Timestamp};
+use crate::model::{Job, JobId, JobStatus, Key, Row, ServerId, Snapshot, Timestamp};
 
 /// Turns between two looks.
 const EVERY: u32 = 64;
 /// Rows of one sort that go at once.
 const ROWS_MAX: usize = 256;
+/// How many times longer than anything else the answers for a silent server are kept.
+const SILENT: u64 = 7;
 /// Servers whose lanes are looked at.
 const LANES_MAX: usize = 10_000;
 
@@ -19,9 +23,40 @@ impl Running<'_> {
         }
         self.turns.since_trim = 0;
         let before = Timestamp::from_ms(self.turn.at.unix_ms().saturating_sub(self.turns.keep_ms));
+        self.forget_silent();
         let pinned = self.oldest_open_turn();
         self.trim_turns(before, pinned);
         self.trim_jobs(before);
+    }
+
+    /// Whether the one who told a job may still ask for its answer.
+    fn is_asked_for(&self, job: &Job) -> bool {
+        let (Some(server), Some(number)) = (job.call.caller.server(), job.number) else {
+            return false;
+        };
+        let lane = (&self.view() as &dyn Snapshot).lane(server);
+        !matches!(lane, Ok(None))
+            && !matches!(lane, Ok(Some(lane)) if lane.turn_of(number).is_none())
+    }
+
+    /// Forgets what servers were answered that have been silent for so long that they will hardly
+    /// ask again: nobody may keep our history from being trimmed.
+    fn forget_silent(&mut self) {
+        let silent = self.turns.keep_ms.saturating_mul(SILENT);
+        let before = Timestamp::from_ms(self.turn.at.unix_ms().saturating_sub(silent));
+        let (none, all) = (ServerId::from_bytes([0; 16]), ServerId::from_bytes([0xff; 16]));
+        for (key, row) in
+            self.view().rows(&Key::Lane(none), &Key::Lane(all), LANES_MAX).unwrap_or_default()
+        {
+            let Row::Lane(lane) = row else { continue };
+            let Some(span) = lane.taken.first().copied() else { continue };
+            let taken = (&self.view() as &dyn Snapshot).turn(span.turn);
+            if matches!(taken, Ok(Some(turn)) if turn.at < before) {
+                let mut lane = lane.as_ref().clone();
+                lane.forget_below(span.last + 1);
+                self.changes.insert(key, Some(Row::Lane(Arc::new(lane))));
+            }
+        }
     }
 
     /// The oldest turn that holds something open of any lane.
@@ -77,6 +112,7 @@ impl Running<'_> {
             if let Row::Job(job) = row
                 && let JobStatus::Finished { at, .. } = &job.status
                 && *at < before
+                && !self.is_asked_for(&job)
             {
                 self.changes.insert(key, None);
             }

@@ -286,6 +286,11 @@ impl Turns {
         self.queue.push(class, server, account, input)
     }
 
+    /// Takes back what waits, where the turns cannot go on.
+    pub fn drain(&mut self) -> Vec<Input> {
+        std::iter::from_fn(|| self.queue.pop()).collect()
+    }
+
     /// When the next turn is due without any input: at the first deadline of a job that asks.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
