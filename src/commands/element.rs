@@ -44,19 +44,29 @@ pub(super) fn create(step: &mut Step<'_>) -> Result<Json, Halt> {
         element.values.insert(attribute.clone(), value);
     }
     let data = json!({"name": name, "type": element_type.definition.name, "owner": owner.id});
-    step.fire_before(&element, &element_type, EventKind::ElementCreation, None, data.clone())?;
+    step.in_event(|step| make(step, &element, &element_type, data))?;
+    let shown = name.map_or_else(|| id.to_string(), |name| name.to_string());
+    Ok(json!({"id": id, "name": shown, "world": world.id}))
+}
+
+fn make(
+    step: &mut Step<'_>,
+    element: &Element,
+    element_type: &Arc<TypeDefinition>,
+    data: Json,
+) -> Result<(), Halt> {
+    step.fire_before(element, element_type, EventKind::ElementCreation, None, data.clone())?;
     if !element_type.used {
         let used = TypeDefinition { used: true, ..element_type.as_ref().clone() };
         step.put(Key::Type(element_type.id), Row::Type(Arc::new(used)))?;
     }
-    if let Some(name) = &name {
-        step.put(Key::ElementName(world.id, name.key()), Row::Id(*id.as_bytes()))?;
+    if let Some(name) = &element.name {
+        step.put(Key::ElementName(element.world, name.key()), Row::Id(*element.id.as_bytes()))?;
     }
-    step.put(Key::Element(world.id, id), Row::Element(Arc::new(element.clone())))?;
-    step.happen(lifecycle(step, &element, &element_type, EventKind::ElementCreation));
-    step.fire_afterwards(&element, EventKind::ElementCreation, data)?;
-    let shown = name.map_or_else(|| id.to_string(), |name| name.to_string());
-    Ok(json!({"id": id, "name": shown, "world": world.id}))
+    step.put(Key::Element(element.world, element.id), Row::Element(Arc::new(element.clone())))?;
+    step.happen(lifecycle(step, element, element_type, EventKind::ElementCreation));
+    step.wait_after(element, EventKind::ElementCreation, None, data);
+    Ok(())
 }
 
 fn lifecycle(
@@ -94,9 +104,13 @@ pub(super) fn destroy(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element_type = step.type_of(element.type_id)?;
     let data =
         json!({"name": element.name, "type": element_type.definition.name, "owner": element.owner});
-    step.fire_before(&element, &element_type, EventKind::ElementDestruction, None, data.clone())?;
     // What is destroyed still hears the after-event of its own end.
-    step.fire_afterwards(&element, EventKind::ElementDestruction, data)?;
+    step.in_event(|step| {
+        let heard =
+            step.fire_before(&element, &element_type, EventKind::ElementDestruction, None, data)?;
+        step.wait_after(&element, EventKind::ElementDestruction, None, heard);
+        Ok(())
+    })?;
     if let Some(name) = &element.name {
         step.change(Key::ElementName(element.world, name.key()), None)?;
     }

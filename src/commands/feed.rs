@@ -91,7 +91,7 @@ fn events_since(
             if events.len() >= EVENTS_MAX || (bytes > PAGE_BYTES_MAX && !events.is_empty()) {
                 return Ok(Some((events, true)));
             }
-            // What it was before may have been private, and who acted is the home's own affair.
+            // Who acted is the home's own affair.
             events.push(Event { head: feed.head, feeds: Vec::new(), by: None, ..event.clone() });
         }
     }

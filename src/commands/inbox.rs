@@ -36,7 +36,7 @@ pub(super) fn approve(step: &mut Step<'_>) -> Result<Json, Halt> {
     let entry = step.inbox_entry(step.word("entry"))?;
     match entry.kind {
         InboxKind::Protection => super::protection::approved(step, &entry)?,
-        InboxKind::Server => {}
+        InboxKind::Server => super::server::go_on(step, entry.from)?,
     }
     step.change(Key::Inbox(entry.id), None)?;
     Ok(json!({"id": entry.id}))

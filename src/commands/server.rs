@@ -99,6 +99,15 @@ pub(super) fn resume(step: &mut Step<'_>) -> Result<Json, Halt> {
     change(step, |server| server.paused_at = None)
 }
 
+/// A person looked at a server that was paused by itself, and lets it go on.
+pub(super) fn go_on(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
+    if let Some(server) = step.stored().server(id)? {
+        let resumed = Server { paused_at: None, ..server.as_ref().clone() };
+        step.put(Key::Server(id), Row::Server(Arc::new(resumed)))?;
+    }
+    Ok(())
+}
+
 pub(super) fn limit(step: &mut Step<'_>) -> Result<Json, Halt> {
     let count = |name: &str| step.arg(name).as_u64().and_then(|count| u32::try_from(count).ok());
     let (Some(calls_per_unit), Some(seconds_in_unit)) =

@@ -60,6 +60,9 @@ struct Peer {
     peer_id: String,
     #[serde(default)]
     addresses: Vec<String>,
+    /// Whether it may carry others' traffic. Read, and without effect until relays are built.
+    #[serde(default, rename = "relay")]
+    _relay: bool,
 }
 
 impl Bootstrap {

@@ -21,8 +21,8 @@ use crate::catalog::{self, Mode};
 use crate::commands;
 use crate::model::{
     AccountId, Bootstrap, Call, Caller, Changes, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS,
-    Damaged, Event, Head, Incarnation, JobId, Json, Key, Name, Need, Problem, Row, ServerId,
-    Settings, Snapshot,
+    Damaged, Event, Head, Incarnation, Job, JobId, JobStatus, Json, Key, Name, Need, Outbox,
+    Outcome, Problem, Row, ServerId, Settings, Snapshot,
 };
 use crate::net::{self, NetConfig, StartNetError};
 use crate::step::Setting;
@@ -887,10 +887,43 @@ fn checked_mark(
             "home.redb went back: it holds less than was answered; a new life begins"
         );
         node.incarnation = Incarnation::at(clock::now(), random()?);
-        let changes = Changes::from([(Key::Node, Some(Row::Node(Arc::new(node.clone()))))]);
+        let mut changes = end_lanes(view)?;
+        changes.insert(Key::Node, Some(Row::Node(Arc::new(node.clone()))));
         store.commit(&changes).map_err(|error| StartError::Other(error.to_string()))?;
     }
     Ok(node)
+}
+
+/// A new life does not tell again what the old one may have told: that would be done twice. Jobs
+/// that wait for an answer to it end.
+fn end_lanes(view: &dyn Snapshot) -> Result<Changes, Damaged> {
+    let mut changes = Changes::new();
+    let (none, all) = (ServerId::from_bytes([0; 16]), ServerId::from_bytes([0xff; 16]));
+    for (key, row) in view.rows(&Key::Outbox(none), &Key::Outbox(all), usize::MAX)? {
+        if let Row::Outbox(outbox) = row {
+            let ended = Outbox { open: Vec::new(), ..outbox.as_ref().clone() };
+            changes.insert(key, Some(Row::Outbox(Arc::new(ended))));
+        }
+    }
+    let (none, all) = (JobId::from_bytes([0; 16]), JobId::from_bytes([0xff; 16]));
+    for (key, row) in view.rows(&Key::Job(none), &Key::Job(all), usize::MAX)? {
+        if let Row::Job(job) = row
+            && matches!(job.status, JobStatus::Told { .. })
+        {
+            let problem = Problem::new(
+                Code::Conflict,
+                "the store went back: what became of this call is not known here",
+            );
+            let status = JobStatus::Finished {
+                outcome: Outcome::Failed,
+                result: Json::Null,
+                problem: Some(problem),
+                at: clock::now(),
+            };
+            changes.insert(key, Some(Row::Job(Arc::new(Job { status, ..job.as_ref().clone() }))));
+        }
+    }
+    Ok(changes)
 }
 
 /// The host's name, as far as it is a name of ours.

@@ -113,7 +113,6 @@ pub struct Step<'a> {
     pub(super) budget: Budget,
     pub(super) depth: u32,
     pub(super) reading: u32,
-    pub(super) open_events: u32,
     pub(super) end: Option<Halt>,
     pub(super) fresh: bool,
 }
@@ -180,7 +179,6 @@ impl<'a> Step<'a> {
             budget: call.root.budget,
             depth: 0,
             reading: u32::from(only_reading),
-            open_events: 0,
             end: None,
             fresh: false,
         }

@@ -6,45 +6,39 @@ use std::sync::Arc;
 use super::action::{Listener, Replies};
 use super::buffer::{DEPTH_MAX, Happened, Waiting};
 use super::{Halt, Step};
-use crate::model::{Action, Code, Element, EventKind, Json, On, Problem, TypeDefinition, suggest};
+use crate::model::{
+    AccountId, Action, Code, Element, EventKind, Json, On, Problem, TypeDefinition, suggest,
+};
 
 impl Step<'_> {
-    /// Begins an event. Whether no other is open.
+    /// Does what makes up one event. What it wrote is dropped where it ends badly; when it is the
+    /// outermost one, the after-events are told at its end, in order.
     ///
     /// # Errors
-    /// The root's events or the depth are used up.
-    pub(super) fn begin_event(&mut self) -> Result<bool, Halt> {
+    /// The root's events or the depth are used up, or it ends badly itself.
+    pub fn in_event<T>(
+        &mut self,
+        event: impl FnOnce(&mut Self) -> Result<T, Halt>,
+    ) -> Result<T, Halt> {
         let Some(left) = self.budget.events.checked_sub(1) else {
             return Err(
                 Problem::new(Code::ScriptBudget, "the call fired more events than it may").into()
             );
         };
-        self.budget.events = left;
         if self.depth >= DEPTH_MAX {
             let says =
                 format!("events are nested deeper than {DEPTH_MAX}: {}", self.path.join(" > "));
             return Err(Problem::new(Code::ScriptBudget, says).into());
         }
+        self.budget.events = left;
+        let savepoint = self.savepoint();
         self.depth += 1;
-        self.open_events += 1;
-        Ok(self.open_events == 1)
-    }
-
-    /// Ends an event; after the outermost one the after-events are told, in order.
-    pub(super) fn finish_event<T>(
-        &mut self,
-        outermost: bool,
-        result: Result<T, Halt>,
-    ) -> Result<T, Halt> {
-        let result = result.and_then(|value| {
-            if outermost {
-                self.tell_afters()?;
-            }
-            Ok(value)
-        });
+        let mut result = event(self);
+        if self.depth == 1 && result.is_ok() {
+            result = self.tell_afters().and(result);
+        }
         self.depth -= 1;
-        self.open_events -= 1;
-        result
+        result.inspect_err(|_| self.rollback(savepoint))
     }
 
     fn tell_afters(&mut self) -> Result<(), Halt> {
@@ -58,7 +52,7 @@ impl Step<'_> {
     }
 
     /// Notes an after-event.
-    pub(super) fn wait_after(
+    pub fn wait_after(
         &mut self,
         element: &Element,
         kind: EventKind,
@@ -119,21 +113,6 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Fires an after-event of an element that was made or destroyed, when the outer one has ended.
-    ///
-    /// # Errors
-    /// The root's events are used up, or a listener fails.
-    pub fn fire_afterwards(
-        &mut self,
-        element: &Element,
-        kind: EventKind,
-        data: Json,
-    ) -> Result<(), Halt> {
-        let outermost = self.begin_event()?;
-        self.wait_after(element, kind, None, data);
-        self.finish_event(outermost, Ok(()))
-    }
-
     /// Fires a custom event on a local element. Every action on it runs; gives back what each
     /// returned, by name.
     ///
@@ -153,38 +132,33 @@ impl Step<'_> {
         if actions.is_empty() {
             return Err(no_such_event(&element_type, name).into());
         }
-        let savepoint = self.savepoint();
-        let outermost = self.begin_event()?;
-        let mut replies = BTreeMap::new();
-        let mut result = Ok(());
-        for action in &actions {
-            let listener = Listener { element, element_type: &element_type, action };
-            match self.run_listener(listener, &mut data) {
-                Ok(reply) => {
-                    replies.insert(action.name.clone(), reply.unwrap_or_default());
-                }
-                Err(halt) => {
-                    result = Err(halt);
-                    break;
-                }
+        self.in_event(|step| {
+            let mut replies = BTreeMap::new();
+            for action in &actions {
+                let listener = Listener { element, element_type: &element_type, action };
+                let reply = step.run_listener(listener, &mut data)?;
+                replies.insert(action.name.clone(), reply.unwrap_or_default());
             }
-        }
-        if result.is_ok() && self.reading == 0 {
-            self.happen(Happened {
-                kind: EventKind::Custom,
-                name: Some(name.to_owned()),
-                world: element.world,
-                element: element.id,
-                attribute: None,
-                value: data,
-                old: Json::Null,
-                by: self.call.caller.account(),
-                public: false,
-                list: None,
-            });
-        }
-        self.finish_event(outermost, result).inspect_err(|_| self.rollback(savepoint))?;
-        Ok(replies)
+            if step.reading == 0 {
+                step.happen(custom(element, name, data, step.call.caller.account()));
+            }
+            Ok(replies)
+        })
+    }
+}
+
+fn custom(element: &Element, name: &str, data: Json, by: Option<AccountId>) -> Happened {
+    Happened {
+        kind: EventKind::Custom,
+        name: Some(name.to_owned()),
+        world: element.world,
+        element: element.id,
+        attribute: None,
+        value: data,
+        old: Json::Null,
+        by,
+        public: false,
+        list: None,
     }
 }
 

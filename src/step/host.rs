@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::action::Listener;
 use super::{Halt, Step, Target};
-use crate::model::{Caller, Code, Json, Problem};
+use crate::model::{Caller, Code, Json, On, Problem};
 use crate::script::{Asked, Host, Stop, Subject};
 
 /// One run of a script inside a step.
@@ -188,7 +188,14 @@ impl Host for Runner<'_, '_> {
 
     fn fact(&mut self, subject: Subject, key: &str) -> Json {
         match subject {
-            Subject::Event => self.data.get(key).cloned().unwrap_or_default(),
+            Subject::Event => match (self.data.get(key), &self.listener.action.on) {
+                (Some(value), _) => value.clone(),
+                (None, On::Custom(name)) if key == "name" => Json::from(name.as_str()),
+                (None, On::Before(kind) | On::After(kind)) if key == "name" => {
+                    Json::from(kind.as_str())
+                }
+                (None, On::Custom(_) | On::Before(_) | On::After(_)) => Json::Null,
+            },
             other => self.facts(other).get(key).cloned().unwrap_or_default(),
         }
     }

@@ -75,10 +75,7 @@ impl Step<'_> {
         let standing = self.standing(actor, element, &element_type)?;
         self.check_write(standing, attribute, name, &element_type)?;
         let value = checked(attribute, name, value)?;
-        let savepoint = self.savepoint();
-        let outermost = self.begin_event()?;
-        let result = self.write(element, &element_type, name, attribute, value);
-        self.finish_event(outermost, result).inspect_err(|_| self.rollback(savepoint))
+        self.in_event(|step| step.write(element, &element_type, name, attribute, value))
     }
 
     fn write(

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::turns::{Effect, ItemAnswer, Running, Told, received};
 use crate::model::{
-    Call, Code, Incarnation, Job, JobId, JobStatus, Key, Lane, Problem, Row, ServerId, Snapshot,
+    Call, Code, EntryId, InboxEntry, InboxKind, Incarnation, Job, JobId, JobStatus, Key, Lane,
+    Name, Problem, Row, Server, ServerId, Snapshot,
 };
 
 /// Numbers of one lane that wait for their sender to store the answers.
@@ -47,7 +48,12 @@ impl Running<'_> {
             return Some(ItemAnswer::Fault(problem));
         }
         if let Some(turn) = lane.turn_of(told.number) {
-            return Some(self.told_again(turn, &told));
+            let answer = self.told_again(turn, &told);
+            if matches!(&answer, ItemAnswer::Fault(problem) if problem.more.get("clone").is_some())
+            {
+                self.pause_clone(told.server);
+            }
+            return Some(answer);
         }
         lane.set(told.number, self.turn.number);
         self.changes.insert(Key::Lane(told.server), Some(Row::Lane(Arc::new(lane))));
@@ -84,13 +90,43 @@ impl Running<'_> {
             Some(held) if held.digest == told.digest => self.answer_in(turn, held.job),
             Some(_) => {
                 let says = "the same number came before with other content";
-                ItemAnswer::Fault(Problem::new(Code::Conflict, says))
+                ItemAnswer::Fault(Problem::new(Code::Conflict, says).with("clone", true))
             }
             None => ItemAnswer::Fault(Problem::new(
                 Code::Internal,
                 "the answer to this number is not found",
             )),
         }
+    }
+
+    /// Two nodes count with one server's numbers: its home was copied and started twice. Nothing of
+    /// either runs here until a person has looked at it.
+    fn pause_clone(&mut self, server: ServerId) {
+        let Ok(Some(entry)) = (&self.view() as &dyn Snapshot).server(server) else { return };
+        let Ok(list) = Name::new("clone") else { return };
+        if entry.paused_at.is_some() {
+            return;
+        }
+        let asks = format!(
+            "two nodes use the key of {}: was its home copied, and started twice?",
+            entry.name
+        );
+        let hash = blake3::derive_key("freehold 1 clone", server.as_bytes());
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash[..10]);
+        let id = EntryId::at(self.turn.at, random);
+        let waiting = InboxEntry {
+            id,
+            kind: InboxKind::Server,
+            from: server,
+            asks,
+            list,
+            protection: Vec::new(),
+            since: self.turn.at,
+        };
+        let paused = Server { paused_at: Some(self.turn.at), ..entry.as_ref().clone() };
+        self.changes.insert(Key::Server(server), Some(Row::Server(Arc::new(paused))));
+        self.changes.insert(Key::Inbox(id), Some(Row::Inbox(Arc::new(waiting))));
     }
 
     fn answer_for(&self, id: JobId) -> ItemAnswer {
