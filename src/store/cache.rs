@@ -1,6 +1,6 @@
 //! The cache: rows that could be fetched again. Written behind, never waited for.
 
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use moka::sync::Cache as Front;
 use redb::Durability;
@@ -17,7 +17,7 @@ const ROW_BYTES: usize = 256;
 const PENDING_MAX: usize = 4_096;
 
 pub(super) struct Cache {
-    file: Mutex<Option<File>>,
+    file: File,
     pending: RwLock<Changes>,
     front: Front<Key, Change>,
 }
@@ -25,7 +25,7 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(file: File) -> Self {
         Self {
-            file: Mutex::new(Some(file)),
+            file,
             pending: RwLock::new(Changes::new()),
             front: Front::builder().max_capacity(FRONT_BYTES_MAX).weigher(weight).build(),
         }
@@ -68,9 +68,7 @@ impl Cache {
     }
 
     fn read<T>(&self, read: impl FnOnce(&file::Rows) -> Result<T, Damaged>) -> Option<T> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = file.as_ref()?.rows().ok()?;
-        drop(file);
+        let rows = self.file.rows().ok()?;
         read(&rows).ok()
     }
 
@@ -91,16 +89,13 @@ impl Cache {
         !self.pending.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Writes what waits. A cache that cannot be written is a slower cache, not a fault.
+    /// Writes what waits, without holding up who reads. A cache that cannot be written is a slower cache, not a fault.
     pub(super) fn flush(&self) {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = self.pending.read().unwrap_or_else(PoisonError::into_inner).clone();
         if changes.is_empty() {
             return;
         }
-        if let Some(file) = file.as_ref() {
-            file.commit(&changes, Durability::Immediate).ok();
-        }
+        self.file.commit(&changes, Durability::Immediate).ok();
         let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
         pending.retain(|key, change| changes.get(key) != Some(change));
     }

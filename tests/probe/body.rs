@@ -33,9 +33,8 @@ use tokio::sync::mpsc;
 use super::tap::Heard;
 
 /// Every peer of one test program runs here.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-});
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
 
 /// Orders that wait.
 const ORDERS_MAX: usize = 64;
@@ -181,11 +180,7 @@ struct Behaviour {
 
 fn raw(protocol: &'static str, support: ProtocolSupport) -> request_response::Behaviour<Raw> {
     let config = request_response::Config::default().with_request_timeout(Duration::from_secs(20));
-    request_response::Behaviour::with_codec(
-        Raw,
-        [(StreamProtocol::new(protocol), support)],
-        config,
-    )
+    request_response::Behaviour::with_codec(Raw, [(StreamProtocol::new(protocol), support)], config)
 }
 
 fn gossip(keys: &Keypair) -> gossipsub::Behaviour {
@@ -462,8 +457,7 @@ fn give<T>(back: Option<Back<T>>, outcome: T) {
 /// Everything told is done, everything asked is not offered.
 fn answer_to(batch: &Batch) -> BatchAnswer {
     let done = || TellAnswer::Done(Reply { result: Ok(json!({})), touched: Vec::new() });
-    let refused =
-        || AskAnswer::Done(Err(Problem::new(Code::NotOffered, "a probe offers nothing")));
+    let refused = || AskAnswer::Done(Err(Problem::new(Code::NotOffered, "a probe offers nothing")));
     BatchAnswer {
         tells: batch.tells.iter().map(|item| (item.number, done())).collect(),
         asks: batch.asks.iter().map(|item| (item.id, refused())).collect(),

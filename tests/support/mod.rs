@@ -95,8 +95,12 @@ impl Node {
             .append(true)
             .open(self.folder.path().join("log"))
             .unwrap();
-        let mut child = self
-            .program()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
+        let mut child = command
+            .arg("--home")
+            .arg(&self.home)
+            .current_dir(self.folder.path())
+            .env_remove("FREEHOLD_BOOTSTRAP")
             .args(self.run_arguments())
             .env("FREEHOLD_LOG", "warn,freehold=debug")
             .stdin(Stdio::null())
@@ -118,7 +122,9 @@ impl Node {
 
     /// The program, on this home.
     pub(crate) fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
+        // Nothing that a test starts outlives it by much, whatever goes wrong.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "120", env!("CARGO_BIN_EXE_freehold")]);
         command.arg("--home").arg(&self.home).current_dir(self.folder.path());
         for name in [
             "FREEHOLD_HOME",
@@ -201,7 +207,14 @@ impl Node {
     pub(crate) fn stop(&mut self) -> i32 {
         self.done(&["stop"]);
         let mut child = self.child.take().unwrap();
-        child.wait().unwrap().code().unwrap_or(-1)
+        for _ in 0..PATIENCE.as_millis() / 100 {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        child.kill().ok();
+        panic!("{} did not stop:\n{}", self.name, self.log());
     }
 
     /// Sends the node's process a signal, such as `STOP`.
