@@ -9,11 +9,17 @@ use freehold::{api, model::Json};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+/// Scripts inside scripts want room; what is not used is never touched.
+const STACK: usize = 64 * 1024 * 1024;
+
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let json = arguments.iter().any(|argument| argument == "--json");
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(carry_out(arguments)),
         Err(error) => Err(Problem::new(Code::Internal, error.to_string())),
@@ -56,6 +62,7 @@ async fn run(options: RunOptions) -> Result<(), Problem> {
         listen: options.listen,
         bootstrap: options.bootstrap,
         name: options.name,
+        api: options.api.clone(),
     })
     .await?;
     let serving = match api::serve(node.clone(), options.api.as_deref()).await {

@@ -1051,7 +1051,9 @@ fn damage_that_keeps_a_node_from_starting_is_named_with_its_file_and_copied_asid
 
     assert_eq!((refused.exit, &refused.err["code"]), (1, &json!("damaged")), "{refused:?}");
     assert!(refused.err["detail"].as_str().unwrap().contains("home.redb"), "{refused:?}");
-    assert_eq!(fs::read(node.home.join("home.redb.damaged-1")).ok(), Some(broken));
+    // The copy holds the same; the file's own note that somebody has it open is not part of it.
+    let copy = fs::read(node.home.join("home.redb.damaged-1")).unwrap();
+    assert!(copy.len() == broken.len() && copy[16..] == broken[16..]);
 }
 
 #[test]
@@ -1267,9 +1269,13 @@ fn a_key_acts_as_its_account_alone() {
         assert_eq!(problem["exit"], 5, "{command}");
     }
     let accounts = node.done(&["account", "ls"])["items"].clone();
-    let names: Vec<&Json> =
-        accounts.as_array().unwrap().iter().map(|account| &account["name"]).collect();
-    assert_eq!(names, ["alice", "bob"]);
+    let names: BTreeSet<&str> = accounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|account| account["name"].as_str())
+        .collect();
+    assert_eq!(names, BTreeSet::from(["alice", "bob"]));
     assert_eq!(node.done(&["status"])["health"], "good");
 }
 

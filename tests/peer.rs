@@ -7,7 +7,9 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use freehold::model::{Code, Event, Head, Json, Name, Problem, Timestamp};
+use freehold::model::{
+    AccountId, Code, Event, Head, Incarnation, Json, Name, Problem, SignedRecord, Timestamp,
+};
 use freehold::trust::{KeyPair, ProtectionClaim, Record, decode_record, issue_protection};
 use freehold::wire::{
     Advance, BATCH_BYTES_MAX, Batch, FRAME_HEAD, Gossip, MessageKind, Notice, Request, Response,
@@ -234,9 +236,9 @@ fn a_planted_marker_in_private_values_and_actions_is_in_nothing_a_peer_is_sent()
         events["events"].as_array().unwrap().iter().map(|event| &event["attribute"]).collect();
     assert!(!attributes.is_empty());
     assert!(attributes.iter().all(|attribute| **attribute == "shown"), "{attributes:?}");
-    assert!(probe.find_at(peer, server_of(&attic).as_bytes()).is_some());
-    let alice: freehold::model::AccountId = alice.parse().unwrap();
-    assert!(probe.providers(alice.as_bytes()).contains(&peer));
+    let alice: AccountId = alice.parse().unwrap();
+    wait_for("attic's record", || probe.find_at(peer, server_of(&attic).as_bytes()));
+    wait_for("a provider", || probe.providers(alice.as_bytes()).contains(&peer).then_some(()));
 
     // Up to here the peer has never said the marker itself.
     let heard = probe.heard();
@@ -399,18 +401,14 @@ fn what_comes_twice_late_or_out_of_order_is_run_once() {
     });
     assert_eq!(count(&attic), 4);
 
-    let other = told_in(&probe, peer, probe.lane(), "toggle", &[2, 4]);
     let conflict = Err(Code::Conflict);
-    assert_eq!(other, [(2, conflict), (4, conflict)], "the same numbers with other content");
-    assert_eq!(attic.done(&["element", "get", LAMP, "on"])["value"], false);
-
     let stored = Advance { done_below: 4, ..probe.lane() };
     let below = told_in(&probe, peer, stored, "step", &[2, 3, 4]);
     assert_eq!(below, [(2, conflict), (3, conflict), (4, Ok(4))], "below what is stored");
     assert_eq!(steps(&[1, 4]), [(1, conflict), (4, Ok(4))], "what was stored stays stored");
 
     let mut elsewhere = probe.lane();
-    elsewhere.incarnation = freehold::model::Incarnation::from_bytes([0xee; 16]);
+    elsewhere.incarnation = Incarnation::from_bytes([0xee; 16]);
     let unknown = told_in(&probe, peer, elsewhere, "step", &[1, 9]);
     assert_eq!(unknown, [(1, conflict), (9, conflict)], "of a life that nobody spoke of");
     assert_eq!(count(&attic), 4);
@@ -422,6 +420,17 @@ fn what_comes_twice_late_or_out_of_order_is_run_once() {
     assert_eq!(steps(&[4, 5, 4]), [(4, Ok(4)), (5, Ok(5)), (4, Ok(4))], "after a power cut");
     assert_eq!(steps(&[3]), [(3, conflict)], "what was stored stays stored after a power cut");
     assert_eq!(count(&attic), 5);
+
+    // One number with two contents: that is two nodes with one key, and a person is asked.
+    let other = told_in(&probe, peer, probe.lane(), "toggle", &[4, 5]);
+    assert_eq!(other, [(4, conflict), (5, conflict)], "with other content");
+    assert_eq!(attic.done(&["element", "get", LAMP, "on"])["value"], false);
+    let inbox = attic.done(&["inbox"]);
+    let entry = &inbox["items"][0];
+    assert_eq!((&entry["kind"], &entry["from"]["name"]), (&json!("server"), &json!("probe")));
+    assert_eq!(steps(&[6]), [(6, Err(Code::ServerDenied))], "until it is answered");
+    attic.done(&["approve", entry["id"].as_str().unwrap()]);
+    assert_eq!(steps(&[6, 7]), [(6, Err(Code::ServerDenied)), (7, Ok(6))], "and after that");
 }
 
 #[test]
@@ -620,6 +629,44 @@ fn a_copy_of_a_home_that_is_started_beside_it_is_noticed_and_refused() {
 }
 
 #[test]
+fn two_nodes_that_count_with_one_servers_numbers_are_paused_and_a_person_is_told() {
+    let kitchen = quiet("kitchen", &[]);
+    furnish(&kitchen);
+    let mut attic = quiet("attic", &[&kitchen]);
+    attic.until(&["server", "show", "kitchen"], |_| true);
+    assert_eq!(attic.stop(), 0);
+    let mut copy = Node::home("attic");
+    copy_files(&attic.home, &copy.home);
+    copy.file("bootstrap.toml", &first_peers(&[&kitchen]));
+    attic.restart();
+    copy.restart();
+    let step = &["action", "call", "alice@kitchen/garden/lamp", "step", "--timeout", "5s"];
+
+    // Each of them counts on from the same number, without knowing of the other.
+    let noticed = (0..20).any(|_| {
+        std::thread::scope(|scope| {
+            for node in [&attic, &copy] {
+                scope.spawn(move || node.say(step));
+            }
+        });
+        kitchen.done(&["inbox"])["items"] != json!([])
+    });
+
+    assert!(noticed, "nobody noticed:\n{}", kitchen.log());
+    let inbox = kitchen.done(&["inbox"]);
+    let entry = &inbox["items"][0];
+    assert_eq!((&entry["kind"], &entry["from"]["name"]), (&json!("server"), &json!("attic")));
+    assert_eq!(kitchen.done(&["server", "show", "attic"])["state"], "paused");
+    let count = kitchen.done(&["element", "get", LAMP, "count"])["value"].clone();
+    for node in [&attic, &copy] {
+        let said = node.say(step);
+        let code = said.err["code"].as_str().unwrap_or_default();
+        assert!(["server_denied", "conflict"].contains(&code), "{said:?}");
+    }
+    assert_eq!(kitchen.done(&["element", "get", LAMP, "count"])["value"], count);
+}
+
+#[test]
 fn gossip_that_is_altered_old_or_somebody_elses_is_neither_stored_nor_forwarded() {
     let attic = quiet("attic", &[]);
     let kitchen = quiet("kitchen", &[&attic]);
@@ -717,7 +764,7 @@ fn a_record_of_a_server_that_is_altered_older_or_somebody_elses_is_not_stored() 
     let key = id.as_bytes();
     let own = wait_for("attic's record", || probe.find_at(at_attic, key));
     let keys = KeyPair::from_seed(&seed_of(&attic));
-    let first = decode_record(&freehold::model::SignedRecord(own.clone())).unwrap();
+    let first = decode_record(&SignedRecord(own.clone())).unwrap();
     let next = Record { sequence: 1, ..first.clone() };
     let newer = next.sign(&keys).0;
     let mut altered = own.clone();
@@ -782,7 +829,8 @@ fn as_many_strangers_as_there_is_room_for_keep_no_approved_peer_out() {
         (0..32).map(|number| Probe::new(&format!("stranger-{number}"))).collect();
     std::thread::scope(|scope| {
         for stranger in &strangers {
-            scope.spawn(|| stranger.hello(stranger.dial(&attic).unwrap()));
+            let attic = &attic;
+            scope.spawn(move || stranger.hello(stranger.dial(attic).unwrap()));
         }
     });
     let late = Probe::new("late");
@@ -793,6 +841,14 @@ fn as_many_strangers_as_there_is_room_for_keep_no_approved_peer_out() {
     assert_eq!(attic.done(&["element", "get", LAMP, "on"])["value"], false);
     let kept = strangers.iter().filter(|stranger| stranger.is_connected(peer_of(&attic))).count();
     assert_eq!(kept, 32, "a stranger was sent away");
+}
+
+#[test]
+fn base64_is_found_wherever_it_begins() {
+    // As any other program writes "marker", "amarkerb" and "abmarkerc".
+    assert_eq!(base64_within(b"marker", 0), "bWFya2Vy");
+    assert!("YW1hcmtlcmI=".contains(&base64_within(b"marker", 1)));
+    assert!("YWJtYXJrZXJj".contains(&base64_within(b"marker", 2)));
 }
 
 /// A node on TCP and QUIC that is not found by others, and dials its first peers by TCP: there the
@@ -905,18 +961,10 @@ fn base64_within(bytes: &[u8], shift: usize) -> String {
         |at: usize| padded.get(at / 8).map_or(0, |byte| usize::from((byte >> (7 - at % 8)) & 1));
     let first = (shift * 8).div_ceil(6);
     let digits = (first..padded.len() * 8 / 6).map(|digit| {
-        let value = (0..6).fold(0, |value, offset| value << 1 | bit(digit * 6 + offset));
+        let value = (0..6).fold(0, |value, offset| (value << 1) | bit(digit * 6 + offset));
         char::from(DIGITS[value])
     });
     digits.collect()
-}
-
-#[test]
-fn base64_is_found_wherever_it_begins() {
-    // base64 of "ab" + "marker" + "c" and so on, as any other program writes it.
-    assert_eq!(base64_within(b"marker", 0), "bWFya2Vy");
-    assert!("YW1hcmtlcmI=".contains(&base64_within(b"marker", 1)));
-    assert!("YWJtYXJrZXJj".contains(&base64_within(b"marker", 2)));
 }
 
 fn framed(kind: MessageKind, body: &[u8]) -> Vec<u8> {
@@ -926,7 +974,7 @@ fn framed(kind: MessageKind, body: &[u8]) -> Vec<u8> {
 /// The same map with one more member.
 fn with_field(map: &[u8], field: &[u8]) -> Vec<u8> {
     assert!((0xa0..0xb7).contains(&map[0]), "it is no short map");
-    [&[map[0] + 1], &map[1..], field].concat()
+    [[map[0] + 1].as_slice(), &map[1..], field].concat()
 }
 
 fn count_up(faults: &mut Map<String, Json>, kind: &str) {
@@ -1000,7 +1048,8 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Shows a protection id and switches the lamp, which is for the list.
 fn switch(probe: &Probe, to: PeerId, id: &[u8], on: bool) -> Result<(), Code> {
     let args = json!({"element": LAMP, "attribute": "on", "value": on});
-    let ids: &[&[u8]] = if id.is_empty() { &[] } else { &[id] };
+    let ids = [id];
+    let ids = if id.is_empty() { &ids[..0] } else { &ids[..] };
     match probe.tell_with(to, ids, "element.set", args) {
         Ok(set) => {
             assert_eq!(set["value"], on);

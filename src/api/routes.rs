@@ -25,13 +25,24 @@ const BODY_MAX: usize = 512 * 1024;
 const WAIT_MAX: u64 = 3_600;
 
 /// The parts of a call that a body may have.
-const CALL_PARTS: [&str; 7] =
-    ["command", "world", "caller", "args", "meta", "keep_turns", "timeout_ms"];
+const CALL_PARTS: [&str; 9] = [
+    "command",
+    "language",
+    "recipient",
+    "world",
+    "caller",
+    "args",
+    "meta",
+    "keep_turns",
+    "timeout_ms",
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CallBody {
     command: String,
+    language: Option<String>,
+    recipient: Option<String>,
     world: Option<String>,
     caller: Option<String>,
     #[serde(default)]
@@ -96,6 +107,7 @@ async fn calls(
     let parsed = read_body(body).and_then(|json| {
         serde_json::from_value::<CallBody>(json).map_err(|error| bad_call(&error.to_string()))
     });
+    let parsed = parsed.and_then(|parsed| check_parts(&parsed).map(|()| parsed));
     let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(problem) => return problem_response(&problem),
@@ -113,6 +125,24 @@ async fn calls(
     // Outcomes are kept for a day, which is longer than any count of turns that is asked for.
     let _ = parsed.keep_turns;
     answer(&guard.node, request, &headers).await
+}
+
+/// Two parts of a call take no other value yet: names are English, and results go to the caller.
+fn check_parts(call: &CallBody) -> Result<(), Problem> {
+    let english = call
+        .language
+        .as_deref()
+        .is_none_or(|language| language == "en" || language.starts_with("en-"));
+    if !english {
+        return Err(Problem::new(
+            Code::Usage,
+            "commands are named in English alone in this version",
+        ));
+    }
+    if call.recipient.is_some() {
+        return Err(Problem::new(Code::Usage, "a recipient is not supported by this version"));
+    }
+    Ok(())
 }
 
 fn bad_call(error: &str) -> Problem {

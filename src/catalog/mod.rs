@@ -118,6 +118,11 @@ impl Command {
         self.name.split_once('.').map_or("", |(_, verb)| verb)
     }
 
+    /// Members of its result that are shown once and stored nowhere.
+    pub fn shown_once(&self) -> &'static [&'static str] {
+        if self.name == "key.add" { &["key"] } else { &[] }
+    }
+
     /// Whether people can call it.
     pub const fn is_public(&self) -> bool {
         match self.audience {

@@ -260,6 +260,14 @@ fn mistake(error: &clap::Error, kind: ErrorKind) -> Problem {
     };
     // Ours first: clap takes the first that is a little like it, not the one most like it.
     let meant = text(ContextKind::InvalidSubcommand).and_then(|word| {
+        let verbs = COMMANDS.iter().filter(|command| {
+            command.is_public()
+                && rendered.contains(&format!("Usage: freehold {} ", command.noun()))
+        });
+        let verbs: Vec<&str> = verbs.map(|command| command.verb()).collect();
+        if !verbs.is_empty() {
+            return crate::model::suggest(&word, verbs).map(str::to_owned);
+        }
         let nouns = COMMANDS.iter().map(|command| command.noun()).chain(OWN);
         crate::model::suggest(&word, nouns).map(str::to_owned)
     });

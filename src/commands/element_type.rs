@@ -18,7 +18,7 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
         None => None,
     };
     let next = match held {
-        Some(held) if held.definition == definition => held.as_ref().clone(),
+        Some(held) if held.definition.says_the_same(&definition) => held.as_ref().clone(),
         Some(held) if held.used && !held.definition.grows_into(&definition) => {
             let says = format!(
                 "the type '{name}' has elements: it may grow, but nothing of it may change"

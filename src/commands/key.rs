@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::{ApiKey, Code, Damaged, Json, Key, KeyId, Problem, Row, Snapshot, Timestamp};
+use crate::model::{
+    ApiKey, Code, Damaged, Json, Key, KeyId, Problem, Row, Snapshot, Timestamp, name_key,
+};
 use crate::script::parse_duration_ms;
 use crate::step::{Halt, Step};
 
@@ -112,11 +114,18 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.check_operator()?;
-    let text = step.word("key").to_lowercase();
-    let held =
+    let text = name_key(step.word("key"));
+    let named =
         all(step)?.into_iter().find(|held| held.name.key() == text || held.id.to_string() == text);
-    let held =
-        held.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no key '{text}'")))?;
+    let held = match named {
+        Some(held) => held,
+        None => {
+            step.only_part(all(step)?, &text, |held| held.id.to_string())?.ok_or_else(|| {
+                Problem::new(Code::NotFound, format!("there is no key '{text}'"))
+                    .hint("see them with: freehold key ls")
+            })?
+        }
+    };
     step.change(Key::ApiKey(held.id), None)?;
     Ok(json!({"id": held.id}))
 }

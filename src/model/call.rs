@@ -80,7 +80,7 @@ pub struct Budget {
 
 impl Budget {
     /// What a root has: 10,000 events, a second of script time, 16 servers on the way.
-    pub const FULL: Self = Self { events: 10_000, fuel: 4_000_000, hops: 16 };
+    pub const FULL: Self = Self { events: 10_000, fuel: 40_000_000, hops: 16 };
 }
 
 /// The first call of a cascade.

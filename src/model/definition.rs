@@ -177,6 +177,26 @@ pub struct Action {
     pub body: Body,
 }
 
+impl Action {
+    /// Whether both say the same, wherever in their files they stand.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let body = match (&self.body, &other.body) {
+            (Body::Script { source, .. }, Body::Script { source: held, .. }) => source == held,
+            (body, held) => body == held,
+        };
+        let head = |action: &Self| {
+            (
+                action.name.clone(),
+                action.on.clone(),
+                action.attribute.clone(),
+                action.level,
+                action.priority,
+            )
+        };
+        body && head(self) == head(other)
+    }
+}
+
 /// What a type file says.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Definition {
@@ -220,7 +240,14 @@ impl Definition {
             && self.protected == later.protected
             && self.attributes.iter().all(|(name, held)| later.attributes.get(name) == Some(held))
             && self.events.iter().all(|(name, held)| later.events.get(name) == Some(held))
-            && self.actions.iter().all(|(name, held)| later.actions.get(name) == Some(held))
+            && self.actions.iter().all(|(name, held)| {
+                later.actions.get(name).is_some_and(|later| later.says_the_same(held))
+            })
+    }
+
+    /// Whether both say the same, wherever in their files it stands.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.description == other.description && self.grows_into(other) && other.grows_into(self)
     }
 
     /// A hash of what the definition says.

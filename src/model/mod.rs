@@ -31,7 +31,7 @@ pub use id::{
     AccountId, ElementId, EntryId, Incarnation, JobId, KeyId, LogId, ParseIdError, ServerId,
     TypeId, WorldId,
 };
-pub use name::{Name, NameMistake, Place, PlaceMistake};
+pub use name::{Name, NameMistake, Place, PlaceMistake, key_of as name_key};
 pub use problem::{Code, Problem};
 pub use row::{Change, Changes, Key, Lane, Node, Outbox, Received, Row, Sent, Span, Turn};
 pub use server::{

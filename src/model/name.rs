@@ -58,8 +58,8 @@ impl Name {
     }
 }
 
-/// What any text is compared with names by.
-fn key_of(text: &str) -> String {
+/// What any text is compared with names by: NFC without case.
+pub fn key_of(text: &str) -> String {
     text.nfc().flat_map(char::to_lowercase).collect()
 }
 

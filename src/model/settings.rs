@@ -1,5 +1,7 @@
 //! `freehold.toml`: the settings, all optional.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::Limit;
@@ -117,6 +119,11 @@ impl Settings {
     /// Says where the first mistake is.
     pub fn parse(text: &str) -> Result<Self, SettingsMistake> {
         toml::from_str(text).map_err(|error| SettingsMistake::of(&error, text))
+    }
+
+    /// The keys that a settings file gives.
+    pub fn keys_in(text: &str) -> BTreeSet<String> {
+        text.parse::<toml::Table>().map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// The limit of servers that have none of their own.

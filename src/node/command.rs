@@ -214,7 +214,7 @@ async fn join(node: &Node, address: &str, timeout_ms: u64) -> Result<Json, Probl
 async fn ping(node: &Node, server: &str, timeout_ms: u64) -> Result<Json, Problem> {
     let stored = node.store.view()?;
     let id = (&stored as &dyn Snapshot)
-        .id_at(Key::ServerName(server.to_lowercase()))?
+        .id_at(Key::ServerName(crate::model::name_key(server)))?
         .map(ServerId::from_bytes);
     let id = id.or_else(|| server.parse().ok());
     let id = id.ok_or_else(|| {
@@ -258,8 +258,16 @@ fn edit(
 }
 
 fn config(node: &Node) -> Json {
-    let (now, default) = (&node.settings, Settings::default());
-    let value = |key: &str, settings: &Settings| match key {
+    let settings = &node.settings;
+    let flag = |key: &str| match key {
+        "name" => node.flags.name.as_ref().map(|name| json!(name)),
+        "listen" => {
+            Some(&node.flags.listen).filter(|listen| !listen.is_empty()).map(|listen| json!(listen))
+        }
+        "api" => node.flags.api.as_ref().map(|api| json!(api)),
+        _ => None,
+    };
+    let value = |key: &str| match key {
         "account" => json!(settings.account),
         "name" => json!(settings.name),
         "listen" => json!(settings.listen),
@@ -275,10 +283,10 @@ fn config(node: &Node) -> Json {
     };
     let items: Vec<Json> = Settings::KEYS
         .iter()
-        .map(|key| {
-            let held = value(key, now);
-            let from = if held == value(key, &default) { "default" } else { "freehold.toml" };
-            json!({"name": key, "value": held, "from": from})
+        .map(|key| match (flag(key), node.given.contains(*key)) {
+            (Some(given), _) => json!({"name": key, "value": given, "from": "flag"}),
+            (None, true) => json!({"name": key, "value": value(key), "from": "freehold.toml"}),
+            (None, false) => json!({"name": key, "value": value(key), "from": "default"}),
         })
         .collect();
     json!({"items": items, "next": null})

@@ -20,9 +20,12 @@ use crate::turn::{Done, Effect, Input, ItemAnswer, QUEUE_MAX, Table, Turns};
 /// Turns that are not durable yet.
 const PENDING_MAX: usize = 2;
 /// Pause between two tries to leave the read-only state.
-const REOPEN_AFTER: Duration = Duration::from_secs(1);
+const REOPEN_AFTER_MS: u64 = 1_000;
 /// The longest sleep of the turns' thread.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// Scripts inside scripts want room; what is not used is never touched.
+const STACK: usize = 64 * 1024 * 1024;
 
 /// What the turns' thread hears.
 enum Message {
@@ -147,6 +150,7 @@ pub(super) fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, 
     runner.outlet.let_out(&Changes::new(), resumed);
     let turns = std::thread::Builder::new()
         .name("turn".to_owned())
+        .stack_size(STACK)
         .spawn(move || runner.run())
         .map_err(|error| internal(&error))?;
     Ok((Engine { messages }, Threads { turns, commits }))
@@ -199,7 +203,7 @@ impl Runner {
         let due = self.turns.deadline().filter(|_| self.hot.pending() < PENDING_MAX);
         let sleep =
             due.map_or(SLEEP_MAX, |at| Duration::from_millis(at.ms_since(clock::now()).max(1)));
-        if self.read_only { sleep.min(REOPEN_AFTER) } else { sleep.min(SLEEP_MAX) }
+        sleep.min(SLEEP_MAX)
     }
 
     fn hear(&mut self, message: Message) {
@@ -268,13 +272,22 @@ impl Runner {
             self.read_only = true;
             self.outlet.read_only(true);
         }
+        // At once, since reading too needs the store to be opened again; then from time to time.
+        self.try_again();
+        let mut next = clock::now().after_ms(REOPEN_AFTER_MS);
         while self.read_only && !self.stopping {
-            match self.inbox.recv_timeout(REOPEN_AFTER) {
+            let pause = Duration::from_millis(next.ms_since(clock::now()));
+            if pause.is_zero() {
+                self.try_again();
+                next = clock::now().after_ms(REOPEN_AFTER_MS);
+                continue;
+            }
+            match self.inbox.recv_timeout(pause) {
                 Ok(Message::Input(input, listed)) => self.take(*input, listed),
                 Ok(Message::Stop) => self.stopping = true,
                 Ok(Message::Failed(jobs)) => self.undecided.extend(jobs),
                 Ok(Message::Committed) => {}
-                Err(RecvTimeoutError::Timeout) => self.try_again(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -312,6 +325,8 @@ impl Runner {
         let Some(node) = self.node.clone() else { return };
         let probe = Changes::from([(Key::Node, Some(crate::model::Row::Node(node)))]);
         if self.store.commit(&probe).is_err() {
+            // The try made this handle refuse reads as well: another one reads on.
+            self.store.reopen().ok();
             return;
         }
         let reloaded = Hot::new(&self.store).and_then(|hot| {

@@ -1,5 +1,6 @@
 //! HOME: the folder of one node. Everything in it is its owner's alone, from the first byte.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -142,16 +143,18 @@ impl Home {
         write_whole(&path, bytes).map_err(|source| HomeError::Io { path, source })
     }
 
-    /// The settings, and where they stand.
+    /// The settings, and the keys that the file gives.
     ///
     /// # Errors
     /// They have a mistake.
-    pub fn settings(&self) -> Result<Settings, HomeError> {
+    pub fn settings(&self) -> Result<(Settings, BTreeSet<String>), HomeError> {
         let path = self.path.join("freehold.toml");
         match read_text(&path)? {
-            None => Ok(Settings::default()),
+            None => Ok((Settings::default(), BTreeSet::new())),
             Some(text) => {
-                Settings::parse(&text).map_err(|mistake| HomeError::Settings { path, mistake })
+                let settings = Settings::parse(&text)
+                    .map_err(|mistake| HomeError::Settings { path, mistake })?;
+                Ok((settings, Settings::keys_in(&text)))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A node: started, called, stopped.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use crate::model::{
     Outcome, Problem, Row, ServerId, Settings, Snapshot,
 };
 use crate::net::{self, NetConfig, StartNetError};
-use crate::step::Setting;
+use crate::step::{Setting, account_by};
 use crate::store::{Folder, OpenError, Store};
 use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
 use crate::turn::{Effect, Input};
@@ -50,6 +50,8 @@ pub struct StartOptions {
     pub bootstrap: Option<PathBuf>,
     /// The name it claims; kept from the first start.
     pub name: Option<String>,
+    /// Where the API is to listen. The node does not listen there itself; it only says so.
+    pub api: Option<String>,
 }
 
 /// A node cannot be started.
@@ -387,6 +389,8 @@ pub struct Node {
     pub(super) listen: Vec<String>,
     pub(super) read_only: Arc<AtomicBool>,
     pub(super) bootstrap: Bootstrap,
+    pub(super) flags: StartOptions,
+    pub(super) given: BTreeSet<String>,
     live: broadcast::Sender<Arc<Event>>,
     stop: tokio::sync::watch::Sender<bool>,
     threads: Mutex<Option<Threads>>,
@@ -402,12 +406,12 @@ impl Node {
         for said in tightened {
             warn!("{said}");
         }
-        let settings = home.settings()?;
+        let (settings, given) = home.settings()?;
         let bootstrap = home.bootstrap(options.bootstrap.as_deref())?;
         let contacts: ContactBook = Arc::default();
         let store = open_store(&home, contacts.clone())?;
         let name = options.name.clone().or_else(|| settings.name.clone());
-        let (node, keys) = identity(&home, &store, name)?;
+        let (node, keys) = identity(&home, &store, name).map_err(|error| aside(&store, error))?;
         let time_zone = clock::time_zone(settings.time_zone.as_deref())
             .map_err(|error| StartError::Setting(format!("freehold.toml: time_zone: {error}")))?;
         let setting = Arc::new(Setting {
@@ -457,7 +461,10 @@ impl Node {
         let started = tokio::task::spawn_blocking(move || engine::start(ground, outside)).await;
         let (engine, threads) = started
             .map_err(|error| StartError::Other(error.to_string()))?
-            .map_err(|problem| StartError::Other(problem.says))?;
+            .map_err(|problem| match problem.code {
+                Code::Damaged => aside(&store, StartError::Damaged(Damaged(problem.says))),
+                _ => StartError::Other(problem.says),
+            })?;
         engine_cell.set(engine.clone()).ok();
         let hub_task = Hub::new(HubGround {
             setting: setting.clone(),
@@ -489,6 +496,8 @@ impl Node {
             listen,
             read_only,
             bootstrap,
+            flags: options,
+            given,
             live,
             stop,
             threads: Mutex::new(Some(threads)),
@@ -731,6 +740,14 @@ fn idempotency_of(caller: &Caller, key: &str) -> [u8; 16] {
     short
 }
 
+/// Puts a copy of a damaged store aside before anybody tries to mend it.
+fn aside(store: &Store, error: StartError) -> StartError {
+    match error {
+        StartError::Damaged(damaged) => StartError::Store(store.keep_aside(damaged)),
+        error => error,
+    }
+}
+
 async fn flush_cache(store: Arc<Store>) {
     loop {
         tokio::time::sleep(CACHE_FLUSH).await;
@@ -750,17 +767,7 @@ fn unknown_command(name: &str) -> Problem {
 }
 
 fn account_named(stored: &dyn Snapshot, name: &str) -> Result<AccountId, Problem> {
-    let key = name.to_lowercase();
-    let by_name = stored.id_at(Key::AccountName(key.clone()))?.map(AccountId::from_bytes);
-    let id = by_name.or_else(|| key.parse().ok());
-    let known = match id {
-        Some(id) => stored.account(id)?.map(|account| account.id),
-        None => None,
-    };
-    known.ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("there is no account '{name}' here"))
-            .hint("see them with: freehold account ls")
-    })
+    account_by(stored, name).map(|account| account.id)
 }
 
 fn default_account(

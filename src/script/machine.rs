@@ -13,7 +13,7 @@ use super::host::{Asked, Host, Stop, Subject};
 use crate::model::{Code, Json, Problem};
 
 /// Script interrupts in a millisecond, as counted on the slowest machine that we care for.
-pub const FUEL_PER_MS: u64 = 4_000;
+pub const FUEL_PER_MS: u64 = 40_000;
 /// Time of one run, in milliseconds of fuel.
 pub const RUN_MS: u64 = 50;
 /// Fuel of one run, without the runs inside it.

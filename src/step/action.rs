@@ -53,6 +53,12 @@ impl Step<'_> {
         let reply = self.run_body(listener, data);
         self.scope.pop();
         self.path.pop();
+        let how = match &reply {
+            Ok(_) => "answered",
+            Err(Halt::Needs) => "asks",
+            Err(_) => "said no",
+        };
+        self.log(&format!("{}: {} {how}", listener.action.on, listener.name()));
         let reply = reply?;
         refusal_in(&listener, reply.as_ref())?;
         if let (Some(Json::Object(reply)), Json::Object(data)) = (&reply, data) {

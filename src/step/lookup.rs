@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Halt, Step, not_offered};
 use crate::model::{
     Account, AccountId, Caller, Code, Element, ElementId, EntryId, Json, Key, Name, Place, Problem,
-    Question, Row, Server, ServerId, TypeDefinition, TypeId, World, WorldId, key_of_peer_id,
+    Question, Row, Server, ServerId, Snapshot, TypeDefinition, TypeId, World, WorldId,
+    key_of_peer_id, name_key,
 };
 
 /// Digits of an id that are enough to name it.
@@ -44,7 +45,7 @@ pub enum AccountPlace {
 }
 
 /// Says that a part of an id is too short or not unique.
-pub fn prefix_mistake(text: &str) -> Problem {
+fn prefix_mistake(text: &str) -> Problem {
     Problem::new(Code::Ambiguous, format!("'{text}' fits several things"))
         .hint("write more digits of the id")
 }
@@ -70,6 +71,35 @@ fn only<T>(found: impl Iterator<Item = T>, text: &str) -> Result<Option<T>, Halt
         (one, None) => Ok(one),
         (_, Some(_)) => Err(prefix_mistake(text).into()),
     }
+}
+
+/// A local account by name, id or part of an id.
+///
+/// # Errors
+/// There is none, or several fit.
+pub fn account_by(stored: &dyn Snapshot, text: &str) -> Result<Arc<Account>, Problem> {
+    let key = name_key(text);
+    let by_name = stored.id_at(Key::AccountName(key.clone()))?.map(AccountId::from_bytes);
+    let found = match by_name.or_else(|| key.parse().ok()) {
+        Some(id) => stored.account(id)?,
+        None if is_part(&key) => {
+            let (first, last) = (
+                Key::Account(AccountId::from_bytes(NONE)),
+                Key::Account(AccountId::from_bytes(ALL)),
+            );
+            let rows = stored.rows(&first, &last, LOOK_MAX)?;
+            let mut fitting = rows.into_iter().filter_map(|(_, row)| match row {
+                Row::Account(account) if fits(&account.id.to_string(), &key) => Some(account),
+                _ => None,
+            });
+            match (fitting.next(), fitting.next()) {
+                (_, Some(_)) => return Err(prefix_mistake(text)),
+                (found, None) => found,
+            }
+        }
+        None => None,
+    };
+    found.ok_or_else(|| missing("account", text).hint("see them with: freehold account ls"))
 }
 
 const NONE: [u8; 16] = [0; 16];
@@ -107,7 +137,7 @@ impl Step<'_> {
     /// The account that acts where the call names none.
     fn acting_default(&self) -> Result<Option<Arc<Account>>, Halt> {
         if let Some(name) = &self.setting.account {
-            return self.local_account(&name.to_lowercase()).map(Some);
+            return self.local_account(&name_key(name)).map(Some);
         }
         let rows = self.stored().rows(
             &Key::Account(AccountId::from_bytes(NONE)),
@@ -121,32 +151,7 @@ impl Step<'_> {
     }
 
     fn local_account(&self, key: &str) -> Result<Arc<Account>, Halt> {
-        let by_name =
-            self.stored().id_at(Key::AccountName(key.to_owned()))?.map(AccountId::from_bytes);
-        let id = match by_name.or_else(|| key.parse().ok()) {
-            Some(id) => Some(id),
-            None if is_part(key) => {
-                let first = Key::Account(AccountId::from_bytes(NONE));
-                let rows = self.stored().rows(
-                    &first,
-                    &Key::Account(AccountId::from_bytes(ALL)),
-                    LOOK_MAX,
-                )?;
-                let ids = rows.into_iter().filter_map(|(_, row)| match row {
-                    Row::Account(account) if fits(&account.id.to_string(), key) => Some(account.id),
-                    _ => None,
-                });
-                only(ids, key)?
-            }
-            None => None,
-        };
-        let account = match id {
-            Some(id) => self.stored().account(id)?,
-            None => None,
-        };
-        account.ok_or_else(|| {
-            missing("account", key).hint("see them with: freehold account ls").into()
-        })
+        Ok(account_by(self.stored(), key)?)
     }
 
     /// An account by name, id or `ACCOUNT@SERVER`.
@@ -202,7 +207,7 @@ impl Step<'_> {
     }
 
     fn known_server(&self, name: &str) -> Result<Option<ServerId>, Halt> {
-        let key = name.to_lowercase();
+        let key = name_key(name);
         if let Some(id) = self.stored().id_at(Key::ServerName(key.clone()))? {
             return Ok(Some(ServerId::from_bytes(id)));
         }
@@ -345,10 +350,10 @@ impl Step<'_> {
         owner: Option<AccountId>,
     ) -> Result<Arc<TypeDefinition>, Halt> {
         let (account, name) = match text.split_once(':') {
-            Some((account, name)) => (Some(self.local_account(&account.to_lowercase())?.id), name),
+            Some((account, name)) => (Some(self.local_account(&name_key(account))?.id), name),
             None => (None, text),
         };
-        let key = name.to_lowercase();
+        let key = name_key(name);
         let owners: Vec<AccountId> = match account {
             Some(account) => vec![account],
             None => self.acting().ok().map(|account| account.id).into_iter().chain(owner).collect(),
@@ -480,7 +485,7 @@ impl Step<'_> {
     /// # Errors
     /// There is none, or several fit.
     pub fn inbox_entry(&self, text: &str) -> Result<Arc<crate::model::InboxEntry>, Halt> {
-        let key = text.to_lowercase();
+        let key = name_key(text);
         let first = Key::Inbox(EntryId::from_bytes(NONE));
         let rows = self.stored().rows(&first, &Key::Inbox(EntryId::from_bytes(ALL)), LOOK_MAX)?;
         let found = rows.into_iter().filter_map(|(_, row)| match row {
@@ -495,6 +500,22 @@ impl Step<'_> {
         only(found, text)?.ok_or_else(|| {
             missing("entry of the inbox", text).hint("see them with: freehold inbox").into()
         })
+    }
+
+    /// The only one of `things` whose id a part fits.
+    ///
+    /// # Errors
+    /// Several fit.
+    pub fn only_part<T>(
+        &self,
+        things: Vec<T>,
+        part: &str,
+        id: impl Fn(&T) -> String,
+    ) -> Result<Option<T>, Halt> {
+        if !is_part(part) {
+            return Ok(None);
+        }
+        only(things.into_iter().filter(|thing| fits(&id(thing), part)), part)
     }
 
     /// Checks a name that is to be given.

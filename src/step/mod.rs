@@ -13,7 +13,7 @@ mod value;
 
 pub use action::{Listener, Replies};
 pub use buffer::{Happened, Left, Setting, Step};
-pub use lookup::{AccountPlace, Target, prefix_mistake};
+pub use lookup::{AccountPlace, Target, account_by};
 pub use remote::outdated;
 pub use right::{Actor, not_offered};
 pub use value::Reading;

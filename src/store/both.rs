@@ -52,6 +52,12 @@ impl Store {
         })
     }
 
+    /// Copies a truth with a damaged row aside, and says so.
+    pub fn keep_aside(&self, damaged: Damaged) -> OpenError {
+        let aside = self.place.keep_aside(Which::Home);
+        OpenError::Damaged { name: Which::Home.name(), aside, source: damaged.into() }
+    }
+
     /// The state of the last commit.
     ///
     /// # Errors

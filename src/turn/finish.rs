@@ -26,7 +26,7 @@ impl Running<'_> {
         self.effects.push(Effect::End(id, result.clone()));
         let outcome = outcome_of(&result);
         let (result, problem) = match result {
-            Ok(json) => (json, None),
+            Ok(json) => (without_secrets(&job.call.command, json), None),
             Err(problem) => (Json::Null, Some(problem)),
         };
         job.status = JobStatus::Finished { outcome, result, problem, at: self.turn.at };
@@ -162,6 +162,15 @@ impl Running<'_> {
             None => ItemAnswer::Started,
         }
     }
+}
+
+/// A result as it is stored: without what is shown once.
+fn without_secrets(command: &str, mut result: Json) -> Json {
+    let secret = crate::catalog::find(command).map_or(&[][..], crate::catalog::Command::shown_once);
+    if let Some(members) = result.as_object_mut() {
+        members.retain(|name, _| !secret.contains(&name.as_str()));
+    }
+    result
 }
 
 /// Stands for something told that no job waits for, where its outcome is sent as an event.

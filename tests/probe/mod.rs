@@ -8,6 +8,6 @@ mod peer;
 mod rpc;
 mod tap;
 
-pub(crate) use body::{Frame, Gossiped};
+pub(crate) use body::Frame;
 pub(crate) use peer::{Probe, key_of, keypair, peer_of, server_of, tcp_address, wait_for};
 pub(crate) use rpc::published;
