@@ -1779,7 +1779,8 @@ fn config_show_says_which_values_flags_gave() {
 #[test]
 fn a_node_ends_well_however_it_is_asked_to() {
     let node = Node::home("attic");
-    let ways: [(&str, &dyn Fn(&Running)); 3] = [
+    type Way<'a> = (&'a str, &'a dyn Fn(&Running));
+    let ways: [Way<'_>; 3] = [
         ("SIGTERM", &|running| running.signal("TERM")),
         ("SIGINT", &|running| running.signal("INT")),
         ("stop", &|_| {

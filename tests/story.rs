@@ -1,5 +1,7 @@
 //! Two machines, one lamp: the story, between real processes.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets what it does not expect ends there")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -112,6 +112,11 @@ pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
             return Err(not_offered(&named).into());
         }
         let mut replies = step.fire_custom(&element, event, data)?;
+        // What a private action answers is not for another server.
+        let actions = &element_type.definition.actions;
+        replies.retain(|name, _| {
+            actions.get(name).is_some_and(|action| step.is_offered(standing, action.level))
+        });
         return Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}));
     }
     match step.element(text)? {

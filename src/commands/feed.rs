@@ -52,6 +52,10 @@ pub(super) fn pull(step: &mut Step<'_>) -> Result<Json, Halt> {
     let world = world.ok_or_else(|| not_offered(text))?.id;
     let audience = audience_of_caller(step)?;
     let head = head(step, world, &audience)?;
+    if head.seq == 0 && step.call.caller.server().is_some() {
+        // Nothing in it was ever for this caller: it hears what it would hear of no world at all.
+        return Err(not_offered(text).into());
+    }
     let page = |events: &[Event], more: bool, resync: bool| json!({"world": world, "head": head, "audience": audience.label(), "events": events, "more": more, "resync": resync});
     let Some(since) = step.arg("since").as_u64() else { return Ok(page(&[], false, false)) };
     let same = step.text("log").is_some_and(|log| log == head.log.to_string());

@@ -180,6 +180,11 @@ fn split(address: &str) -> Result<(String, [u8; 32]), Problem> {
 async fn join(node: &Node, address: &str, timeout_ms: u64) -> Result<Json, Problem> {
     let (place, key) = split(address)?;
     if key == node.setting.keys.public() {
+        if !node.listen.iter().any(|own| own == address) {
+            tracing::warn!(
+                "another node has our key: a home that was copied must not be started twice"
+            );
+        }
         return Err(Problem::new(Code::Usage, "that is this node itself"));
     }
     let (reply, answer) = oneshot::channel();

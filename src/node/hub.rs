@@ -114,6 +114,7 @@ pub(super) struct HubGround {
 /// A connection to a peer.
 struct Peer {
     server: Option<ServerId>,
+    incarnation: Option<Incarnation>,
     hello_by: Timestamp,
     address: String,
     dialled: bool,
@@ -622,6 +623,7 @@ impl Hub {
             }
         }
         addresses.dedup();
+        self.post(PostInput::Dialling(server, addresses.clone()));
         self.command(net::Command::Dial(entry.key, addresses));
     }
 
@@ -696,7 +698,10 @@ impl Hub {
             return;
         }
         let hello_by = now.after_ms(HELLO_TIME_MAX_MS);
-        self.peers.insert(key, Peer { server: None, hello_by, address, dialled, ping_ms: None });
+        self.peers.insert(
+            key,
+            Peer { server: None, incarnation: None, hello_by, address, dialled, ping_ms: None },
+        );
         if dialled {
             let id = self.next_request;
             self.next_request += 1;
@@ -739,6 +744,11 @@ impl Hub {
 
     fn dial_failed(&mut self, key: [u8; 32], tries: Vec<Try>, wrong: bool) {
         let now = clock::now();
+        let elsewhere =
+            |tried: &Try| !self.ground.listen.iter().any(|own| own.starts_with(&tried.address));
+        if wrong && key == self.ground.setting.keys.public() && tries.iter().any(elsewhere) {
+            self.clone_seen();
+        }
         if let Some(pinned) = self.ground.pinned.iter_mut().find(|pinned| pinned.key == key) {
             pinned.failed(now, tries.clone());
         }
@@ -836,6 +846,7 @@ impl Hub {
         self.keys.insert(server, key);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.server = Some(server);
+            peer.incarnation = Some(hello.incarnation);
         }
         let called = self.ground.pinned.iter_mut().find(|pinned| pinned.key == key).map(|pinned| {
             pinned.connected = true;
@@ -891,6 +902,7 @@ impl Hub {
         self.protected(server);
         self.post(PostInput::Connected(server));
         self.feeds.contact(now, server, true);
+        self.note(server, |contact| contact.connected = true);
     }
 
     fn stored_entry(&mut self, server: ServerId) {
@@ -911,6 +923,15 @@ impl Hub {
             self.respond(id, Response::Refused(Problem::new(Code::Refused, "say hello first")));
             return;
         };
+        let announced = self.peers.get(&key).and_then(|peer| peer.incarnation);
+        let stored = self.entries.get(&server).map(|entry| entry.incarnation);
+        if announced == Some(batch.lane.incarnation) && stored != announced {
+            // Its entry is on its way to the store; what it tells has no lane before that.
+            let problem =
+                Problem::new(Code::Busy, "the hello is not stored yet").with("retry_after_ms", 50);
+            self.respond(id, Response::Refused(problem));
+            return;
+        }
         let now = clock::now();
         let limit =
             self.entries.get(&server).and_then(|entry| entry.limit).unwrap_or(self.ground.limit);
@@ -1265,6 +1286,10 @@ impl Hub {
             Ok(gossip) => match self.keys.get(&gossip.server) {
                 Some(key) if *key != author => Verdict::Reject,
                 None => Verdict::Drop,
+                Some(_) if !self.feeds.follows(gossip.server, gossip.notice.world) => {
+                    Verdict::Reject
+                }
+                Some(_) if !self.feeds.is_news(gossip.server, &gossip.notice) => Verdict::Drop,
                 Some(_) => {
                     self.news(gossip.server, gossip.notice);
                     Verdict::Forward

@@ -63,9 +63,15 @@ impl Feeds {
         true
     }
 
-    /// The worlds that are followed.
-    pub fn followed(&self) -> impl Iterator<Item = (ServerId, WorldId)> {
-        self.followed.keys().copied()
+    /// Whether a world is followed as this server's.
+    pub fn follows(&self, server: ServerId, world: WorldId) -> bool {
+        self.followed.contains_key(&(server, world))
+    }
+
+    /// Whether a feed that is followed was not known to stand further than this.
+    pub fn is_news(&self, server: ServerId, notice: &Notice) -> bool {
+        let held = self.followed.get(&(server, notice.world)).and_then(|followed| followed.held);
+        held.is_none_or(|held| held.log == notice.head.log && held.seq <= notice.head.seq)
     }
 
     /// A server can be asked, or not any more.

@@ -54,6 +54,8 @@ pub enum Input {
     Connected(ServerId),
     /// No connection is open any more.
     Disconnected(ServerId),
+    /// The server is being dialled at these addresses.
+    Dialling(ServerId, Vec<String>),
     /// The server could not be reached.
     DialFailed(ServerId, Vec<Try>),
     /// A batch was answered.
@@ -119,6 +121,16 @@ impl Outbound {
             }
             Input::Connected(server) => self.connected(now, server, &mut effects),
             Input::Disconnected(server) => self.disconnected(now, server, &mut effects),
+            Input::Dialling(server, addresses) => {
+                let line = self.line(server);
+                if line.tries.is_empty() {
+                    let reason = "no answer yet".to_owned();
+                    line.tries = addresses
+                        .into_iter()
+                        .map(|address| Try { address, reason: reason.clone() })
+                        .collect();
+                }
+            }
             Input::DialFailed(server, tries) => self.dial_failed(now, server, tries),
             Input::Answered(server, batch, answer) => {
                 self.answered(now, server, batch, *answer, &mut effects)

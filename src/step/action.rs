@@ -334,8 +334,7 @@ fn refuses(reply: &Json) -> bool {
 fn refusal_in(listener: &Listener<'_>, reply: Option<&Json>) -> Result<(), Halt> {
     let Some(reply) = reply.filter(|reply| refuses(reply)) else { return Ok(()) };
     let sentence = reply.get("message").and_then(Json::as_str);
-    let unsaid = format!("{} refused, and said no reason", listener.name());
-    Err(refused(listener, sentence.unwrap_or(&unsaid)).into())
+    Err(refused(listener, sentence.unwrap_or("an action refused, and said no reason")).into())
 }
 
 fn refused(listener: &Listener<'_>, sentence: &str) -> Problem {

@@ -1,6 +1,6 @@
 //! The gate: what a caller may do with a thing of ours, by level, group and bond.
 
-use crate::model::{Bond, Group, Level, Presented, Protection, ProtectionState};
+use crate::model::{Bond, Code, Group, Level, Presented, Problem, Protection, ProtectionState};
 
 /// What a caller is to the thing it asks about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,6 +68,19 @@ pub const fn refusal(right: Right, standing: Standing, seen: bool) -> Refusal {
         (Standing::Stranger, Group::Everyone, Level::Protected, true) => Refusal::NotListed,
         (Standing::Listed | Standing::Stranger, _, _, _) => Refusal::NotOffered,
     }
+}
+
+/// A problem as another server is told it: what an action refuses with is for its caller, but how a
+/// script failed names what may be private.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only these few say how a script is made")]
+pub fn outward(problem: Problem) -> Problem {
+    let says = match problem.code {
+        Code::ScriptFailed => "an action of the element failed",
+        Code::ScriptBudget => "an action of the element used up what it may",
+        Code::Damaged | Code::Internal => "something is wrong at that server",
+        _ => return problem,
+    };
+    Problem::new(problem.code, says)
 }
 
 /// What joins us to a server for one of our lists: the row decides, and the id it shows must be

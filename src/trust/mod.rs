@@ -9,7 +9,7 @@ mod protection;
 mod record;
 mod signed;
 
-pub use gate::{Refusal, Right, Standing, bond, may, refusal};
+pub use gate::{Refusal, Right, Standing, bond, may, outward, refusal};
 pub use limit::{Meter, OverLimit};
 pub use protection::{ProtectionClaim, issue_protection, verify_protection};
 pub use record::{

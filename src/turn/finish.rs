@@ -10,11 +10,16 @@ use crate::model::{
     Reply, ReplyTo, Row, ServerId, Snapshot, Tell, bytes_of,
 };
 use crate::step::outdated;
+use crate::trust;
 
 impl Running<'_> {
     /// Ends a job: notes its outcome and tells whoever waits for it.
     pub(super) fn finish(&mut self, mut job: Job, result: Result<Json, Problem>) {
         let id = job.call.id;
+        let result = match job.call.caller {
+            Caller::Remote { .. } => result.map_err(trust::outward),
+            Caller::Local { .. } | Caller::Node => result,
+        };
         // Only a job that never asked, and waits for nothing, has no row of its own.
         let was_started = !matches!(&job.status, JobStatus::Asking { needs } if needs.is_empty());
         if was_started {

@@ -26,15 +26,13 @@ impl Running<'_> {
     fn lane_for(&self, server: ServerId, incarnation: Incarnation) -> Result<Lane, Problem> {
         let view = self.view();
         let stored: &dyn Snapshot = &view;
-        let lane = stored.lane(server)?;
-        if let Some(lane) = lane.filter(|lane| lane.incarnation == incarnation) {
-            return Ok(lane.as_ref().clone());
-        }
         let present = stored.server(server)?.map(|entry| entry.incarnation);
-        if present == Some(incarnation) {
-            return Ok(Lane::new(incarnation));
+        if present != Some(incarnation) {
+            let says = "this comes from a life of the store that has ended, or was not announced";
+            return Err(Problem::new(Code::Conflict, says));
         }
-        Err(Problem::new(Code::Conflict, "this comes from a life of the store that has ended"))
+        let lane = stored.lane(server)?.filter(|lane| lane.incarnation == incarnation);
+        Ok(lane.map_or_else(|| Lane::new(incarnation), |lane| lane.as_ref().clone()))
     }
 
     fn told_in(&mut self, mut lane: Lane, ticket: u64, told: Told) -> Option<ItemAnswer> {

@@ -7,6 +7,7 @@ use crate::model::{
 };
 use crate::script::Machine;
 use crate::step::{Ended, Setting, Step};
+use crate::trust;
 
 /// How one run of a reading call ended.
 #[derive(Debug)]
@@ -43,7 +44,10 @@ pub fn read(
     let left = step.run(command);
     match left.ended {
         Ended::Done(json) => Read::Done(Ok(json), left.changes),
-        Ended::Problem(problem) => Read::Done(Err(problem), Changes::new()),
+        Ended::Problem(problem) => match call.caller {
+            Caller::Remote { .. } => Read::Done(Err(trust::outward(problem)), Changes::new()),
+            Caller::Local { .. } | Caller::Node => Read::Done(Err(problem), Changes::new()),
+        },
         Ended::Needs(needs) => Read::Needs(needs),
         Ended::Changed => Read::Changed,
         Ended::Forward(_) => {

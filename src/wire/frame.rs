@@ -103,7 +103,9 @@ pub(super) fn to_cbor(value: &impl Serialize) -> Vec<u8> {
 pub(super) fn from_cbor<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireFault> {
     serde_cbor::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
-        if text.contains("recursion") {
+        // What is nested too deep is so whatever was expected there.
+        let nested = serde_cbor::from_slice::<serde::de::IgnoredAny>(bytes).err();
+        if nested.is_some_and(|nested| nested.to_string().contains("recursion")) {
             WireFault::TooDeep
         } else if text.contains("trailing") {
             WireFault::Trailing

@@ -430,9 +430,7 @@ impl<'m> Process<'m> {
             None => {}
             Some(InboundEffect::Run(arrival)) => self.arrive(now, *arrival),
             Some(InboundEffect::Advance(server, incarnation, done_below)) => {
-                if done_below > 1 {
-                    self.offer(turn::Input::Advanced { server, incarnation, done_below });
-                }
+                self.offer(turn::Input::Advanced { server, incarnation, done_below });
             }
             Some(InboundEffect::Report(server, report)) => {
                 self.post(now, post::Input::Reported(server, report));
