@@ -646,7 +646,8 @@ impl Running<'_> {
         self.trim();
         let number = self.turn.number;
         if !self.turn.events.is_empty() {
-            self.effects.push(Effect::Show(self.turn.events.clone()));
+            // Before anybody is answered, so that whoever was answered has been shown what happened.
+            self.effects.insert(0, Effect::Show(self.turn.events.clone()));
         }
         self.turns.last_at = self.turn.at;
         let nothing = self.changes.is_empty()
