@@ -15,7 +15,7 @@ const RETRY_AFTER_MS: u64 = 200;
 /// Whose calls are taken together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Class {
-    /// The node itself.
+    /// The node itself: always first.
     Node,
     /// People here.
     Own,
@@ -26,13 +26,12 @@ pub(super) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 4] = [Self::Node, Self::Own, Self::Protected, Self::Public];
+    const IN_ROUNDS: [Self; 3] = [Self::Own, Self::Protected, Self::Public];
 
     /// How many of its calls are taken in one round.
     const fn weight(self) -> usize {
         match self {
-            Self::Node => 16,
-            Self::Own => 8,
+            Self::Node | Self::Own => 8,
             Self::Protected => 4,
             Self::Public => 2,
         }
@@ -107,6 +106,11 @@ impl<T> Queue<T> {
         if self.length == 0 {
             return None;
         }
+        // What the node itself found out is small, and what comes after it may depend on it.
+        if let Some(item) = self.pop_from(Class::Node) {
+            self.length -= 1;
+            return Some(item);
+        }
         // Twice: the round at hand may hold only classes from which nothing waits.
         for _ in 0..2 {
             while let Some(class) = self.rounds.front().copied() {
@@ -117,7 +121,7 @@ impl<T> Queue<T> {
                 }
                 self.rounds.retain(|other| *other != class);
             }
-            for class in Class::ALL {
+            for class in Class::IN_ROUNDS {
                 self.rounds.extend(std::iter::repeat_n(class, class.weight()));
             }
         }
