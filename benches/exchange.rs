@@ -1,20 +1,24 @@
 //! Calls between two nodes: how many a second over loopback.
 //!
-//! Floors, both bare libp2p request-response between two swarms with an own codec
-//! ([`floor::exchange`]), 250 bytes out and 100 back for each call, over QUIC and over TCP:
-//! batches of 128 calls with 3 in flight, as the node sends them; and one call an exchange with 128
-//! in flight, as request-response is used out of the box. No ratio is wanted between the two: they
-//! say what batches are worth.
+//! Floors, bare libp2p request-response between two swarms with an own codec
+//! ([`floor::exchange`]), 250 bytes out and 100 back for each call, over QUIC: batches of 128 calls
+//! with 3 in flight, as the node sends them; one call an exchange with 128 in flight, as
+//! request-response is used out of the box; and one call at a time.
 //!
-//! Ours, remote calls through two nodes, is compared with the batches over the same transport.
+//! Ours: an action by script, durable on both sides, and a read that no cache answers, from one
+//! node to another ([`ours::pair`]).
 
 mod floor {
     pub(crate) mod exchange;
     pub(crate) mod rounds;
 }
+mod ours {
+    pub(crate) mod pair;
+}
 
 use crate::floor::exchange::{Client, Server, runtime, serve};
 use crate::floor::rounds::{Fault, Line, is_wanted, medians, print, timed};
+use crate::ours::pair::Pair;
 
 /// Calls of a batch.
 const BATCH: usize = 128;
@@ -24,6 +28,10 @@ const BATCHES_IN_FLIGHT: usize = 3;
 const SINGLE_IN_FLIGHT: usize = 128;
 /// Calls of one round in batches.
 const BATCHED_CALLS: usize = 2_000 * BATCH;
+/// Calls of one round through two nodes.
+const OUR_CALLS: usize = 32 * BATCH;
+/// Calls of one round that wait for each other.
+const ALONE_CALLS: usize = 300;
 /// Calls of one round that go one by one.
 const SINGLE_CALLS: usize = 64 * BATCH;
 
@@ -31,43 +39,45 @@ fn main() -> Result<(), Fault> {
     if !is_wanted() {
         return Ok(());
     }
-    print(&floor_lines(&serve()?)?);
+    print(&lines(&serve()?)?);
     Ok(())
 }
 
-/// The floors, with our column empty.
-fn floor_lines(server: &Server) -> Result<Vec<Line>, Fault> {
+/// Floors and ours in the same run. Ours over QUIC and TCP alike; wanted is at least twice what one
+/// call an exchange does for actions, and three times that for reads.
+fn lines(server: &Server) -> Result<Vec<Line>, Fault> {
     let runtime = runtime()?;
     let connect = |word| runtime.block_on(Client::connect(server, word));
-    let (mut quic_batches, mut quic_single) = (connect("/quic-v1")?, connect("/quic-v1")?);
-    let (mut tcp_batches, mut tcp_single) = (connect("/tcp/")?, connect("/tcp/")?);
-    let batches = |client: &mut Client| {
-        timed(BATCHED_CALLS as u64, || {
-            runtime.block_on(client.calls(BATCHED_CALLS, BATCH, BATCHES_IN_FLIGHT))
-        })
-    };
-    let single = |client: &mut Client| {
-        timed(SINGLE_CALLS as u64, || {
-            runtime.block_on(client.calls(SINGLE_CALLS, 1, SINGLE_IN_FLIGHT))
-        })
-    };
+    let (mut batched, mut single, mut alone) =
+        (connect("/quic-v1")?, connect("/quic-v1")?, connect("/quic-v1")?);
+    let pair = Pair::start("/ip4/127.0.0.1/udp/0/quic-v1")?;
     let rates = medians([
-        &mut || batches(&mut quic_batches),
-        &mut || single(&mut quic_single),
-        &mut || batches(&mut tcp_batches),
-        &mut || single(&mut tcp_single),
+        &mut || {
+            timed(BATCHED_CALLS as u64, || {
+                runtime.block_on(batched.calls(BATCHED_CALLS, BATCH, BATCHES_IN_FLIGHT))
+            })
+        },
+        &mut || {
+            timed(SINGLE_CALLS as u64, || {
+                runtime.block_on(single.calls(SINGLE_CALLS, 1, SINGLE_IN_FLIGHT))
+            })
+        },
+        &mut || timed(ALONE_CALLS as u64, || runtime.block_on(alone.calls(ALONE_CALLS, 1, 1))),
+        &mut || timed(OUR_CALLS as u64, || pair.actions(OUR_CALLS, SINGLE_IN_FLIGHT)),
+        &mut || timed(ALONE_CALLS as u64, || pair.actions(ALONE_CALLS, 1)),
+        &mut || timed(OUR_CALLS as u64, || pair.reads(OUR_CALLS, SINGLE_IN_FLIGHT)),
     ])?;
-    let names = [
-        "batches of 128, 3 in flight, QUIC",
-        "one call an exchange, 128 in flight, QUIC",
-        "batches of 128, 3 in flight, TCP",
-        "one call an exchange, 128 in flight, TCP",
-    ];
-    let lines = names.into_iter().zip(rates).map(|(name, floor)| Line {
+    let [batched, single, alone, actions, action_alone, reads] = rates;
+    let line = |name: &str, floor, ours, ratio_min| Line {
         name: name.to_owned(),
         floor,
-        ours: None,
-        ratio_min: None,
-    });
-    Ok(lines.collect())
+        ours: Some(ours),
+        ratio_min,
+    };
+    Ok(vec![
+        line("actions, 128 in flight; floor: batches of 128", batched, actions, None),
+        line("actions, 128 in flight; floor: one an exchange", single, actions, Some(2.0)),
+        line("actions, one at a time; floor: bare exchange", alone, action_alone, None),
+        line("reads, 128 in flight; floor: one an exchange", single, reads, Some(3.0)),
+    ])
 }

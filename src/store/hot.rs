@@ -8,6 +8,8 @@ use std::sync::Arc;
 use super::both::{Store, View};
 use crate::model::{Change, Changes, Contact, Damaged, Key, Layered, Row, ServerId, Snapshot};
 
+/// Turns in memory at most.
+const TURNS_MAX: usize = 32;
 /// Rows in memory at most.
 const ROWS_MAX: usize = 20_000;
 
@@ -18,6 +20,7 @@ pub struct Hot {
     view: Option<View>,
     pending: VecDeque<Arc<Changes>>,
     rows: RefCell<HashMap<Key, Change>>,
+    turns: VecDeque<(Key, Change)>,
 }
 
 impl Hot {
@@ -30,6 +33,7 @@ impl Hot {
             view: Some(store.view()?),
             pending: VecDeque::new(),
             rows: RefCell::new(HashMap::new()),
+            turns: VecDeque::new(),
         })
     }
 
@@ -40,8 +44,12 @@ impl Hot {
             rows.clear();
         }
         for (key, change) in changes.iter() {
-            // A turn's row is large, and hardly ever read again.
+            // A turn's row is large: only the newest are asked for again, as what they told is answered.
             if matches!(key, Key::Turn(_)) {
+                self.turns.push_back((key.clone(), change.clone()));
+                if self.turns.len() > TURNS_MAX {
+                    self.turns.pop_front();
+                }
                 continue;
             }
             rows.insert(key.clone(), change.clone());
@@ -64,6 +72,7 @@ impl Hot {
         self.view = None;
         self.pending.clear();
         self.rows.get_mut().clear();
+        self.turns.clear();
     }
 
     fn view(&self) -> Result<&View, Damaged> {
@@ -104,6 +113,9 @@ impl Snapshot for Hot {
                 return Ok(change.clone());
             }
             return self.view()?.row(key);
+        }
+        if let Some((_, change)) = self.turns.iter().rev().find(|(held, _)| held == key) {
+            return Ok(change.clone());
         }
         if let Some(change) = self.rows.borrow().get(key) {
             return Ok(change.clone());
