@@ -62,10 +62,10 @@ fn main() -> Result<(), Fault> {
     let mut direct = Direct::filled(&floor_path, ELEMENTS, floor_counts.clone())?;
     let home = folder.path().join("home");
     fs::create_dir(&home)?;
-    let place = CountedFolder { folder: Folder(home), counts: our_counts.clone() };
+    let place = CountedFolder { folder: Folder(home.clone()), counts: our_counts.clone() };
     let store = Arc::new(Store::open(place, nobody())?);
     fill(&store, ELEMENTS)?;
-    let mut shell = Shell::open(&store)?;
+    let mut shell = Shell::open(&store, &home)?;
 
     let mut lines = Vec::new();
     let mut written = Vec::new();
@@ -81,7 +81,7 @@ fn main() -> Result<(), Fault> {
         lines.push(line);
         written.push((name, calls, floor_counts.take(), our_counts.take()));
     }
-    shell.close()?;
+    shell.close();
     print(&lines);
     print_written(&written);
     Ok(())

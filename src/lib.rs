@@ -1,6 +1,10 @@
 //! Freehold: a peer-to-peer node for worlds you own. The rooms stand in the order in which one may
 //! use another; see ARCHITECTURE.md.
 
+/// Turns make and drop many small things; see ARCHITECTURE.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod model;
 
 pub mod catalog;

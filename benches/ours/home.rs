@@ -17,6 +17,8 @@ use crate::floor::rounds::Fault;
 pub(crate) const KEEP_MS: u64 = 86_400_000;
 /// This server.
 pub(crate) const US: ServerId = ServerId::from_bytes([1; 16]);
+/// This life of its store.
+pub(crate) const LIFE: Incarnation = Incarnation::from_bytes([5; 16]);
 /// The account.
 pub(crate) const ALICE: AccountId = AccountId::from_bytes([2; 16]);
 /// The name of its world.
@@ -89,7 +91,7 @@ fn household() -> Result<Changes, Fault> {
         name: Name::new("attic")?,
         record: record.clone(),
         recovery_hash: [0; 32],
-        incarnation: Incarnation::from_bytes([5; 16]),
+        incarnation: LIFE,
     };
     let alice = Account { id: ALICE, name: Name::new("alice")?, record, added_at };
     let garden = World { id: WORLD, owner: ALICE, name: Name::new(GARDEN)?, added_at };

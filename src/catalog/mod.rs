@@ -7,6 +7,9 @@ mod entries;
 pub use check::check_args;
 pub use entries::COMMANDS;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use uuid::Uuid;
 
 /// How a command is carried out.
@@ -132,14 +135,19 @@ impl Command {
     }
 }
 
+/// Commands by name and daily word.
+static BY_NAME: LazyLock<HashMap<&str, &Command>> = LazyLock::new(|| {
+    let names = COMMANDS.iter().map(|command| (command.name, command));
+    let words = COMMANDS.iter().filter_map(|command| Some((command.short?, command)));
+    names.chain(words).collect()
+});
+
 /// The command with this name, daily word or id.
 pub fn find(name: &str) -> Option<&'static Command> {
-    COMMANDS.iter().find(|command| command.name == name || command.short == Some(name)).or_else(
-        || {
-            let id = Uuid::try_parse(name).ok()?;
-            COMMANDS.iter().find(|command| command.id() == id)
-        },
-    )
+    BY_NAME.get(name).copied().or_else(|| {
+        let id = Uuid::try_parse(name).ok()?;
+        COMMANDS.iter().find(|command| command.id() == id)
+    })
 }
 
 /// The public command whose name is most like `name`.

@@ -33,7 +33,7 @@ impl Name {
     /// # Errors
     /// Says which rule it breaks.
     pub fn new(text: &str) -> Result<Self, NameMistake> {
-        let text: String = text.nfc().collect();
+        let text: String = if text.is_ascii() { text.to_owned() } else { text.nfc().collect() };
         if text.is_empty() || text.chars().count() > CHARS_MAX {
             return Err(NameMistake::Length);
         }
@@ -60,6 +60,9 @@ impl Name {
 
 /// What any text is compared with names by: NFC without case.
 pub fn key_of(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
     text.nfc().flat_map(char::to_lowercase).collect()
 }
 

@@ -1,7 +1,7 @@
 //! The one clock.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::model::Timestamp;
 use crate::script::{Fuse, RUN_MS};
@@ -17,6 +17,12 @@ const FUSE_SLACK: Duration = Duration::from_millis(2);
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp::from_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A moment to measure from.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
+pub(super) fn instant() -> Instant {
+    Instant::now()
 }
 
 /// Seconds since 1970.

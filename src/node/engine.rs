@@ -9,6 +9,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::clock;
+use super::gather::Gather;
 use super::home::Mark;
 use crate::commands::find_job;
 use crate::model::{Changes, Code, Incarnation, JobId, Key, Problem, Snapshot};
@@ -19,6 +20,8 @@ use crate::turn::{Done, Effect, Input, ItemAnswer, QUEUE_MAX, Table, Turns};
 
 /// Turns that are not durable yet.
 const PENDING_MAX: usize = 2;
+/// Pending turns, and the order to stop.
+const ORDERS_MAX: usize = PENDING_MAX + 1;
 /// Pause between two tries to leave the read-only state.
 const REOPEN_AFTER_MS: u64 = 1_000;
 /// The longest sleep of the turns' thread.
@@ -30,7 +33,8 @@ const STACK: usize = 64 * 1024 * 1024;
 /// What the turns' thread hears.
 enum Message {
     Input(Box<Input>, bool),
-    Committed,
+    /// A turn is durable, and how long that took, where it changed anything.
+    Committed(Option<Duration>),
     /// A commit failed: whether these jobs were taken, what is stored decides.
     Failed(Vec<JobId>),
     Stop,
@@ -52,7 +56,7 @@ enum Order {
 }
 
 /// What the rest of the node does with what a turn leaves.
-pub(super) trait Outlet: Send + Sync + 'static {
+pub trait Outlet: Send + Sync + 'static {
     /// A turn is durable: its effects may be let out.
     fn let_out(&self, changes: &Changes, effects: Vec<Effect>);
     /// The store takes no changes, or does again.
@@ -65,19 +69,19 @@ pub(super) trait Outlet: Send + Sync + 'static {
 
 /// Sends inputs to the turns.
 #[derive(Clone)]
-pub(super) struct Engine {
+pub struct Engine {
     messages: SyncSender<Message>,
 }
 
 /// The two threads.
-pub(super) struct Threads {
+pub struct Threads {
     turns: JoinHandle<()>,
     commits: JoinHandle<()>,
 }
 
 impl Threads {
     /// Waits until both have ended.
-    pub(super) fn join(self) {
+    pub fn join(self) {
         self.turns.join().ok();
         self.commits.join().ok();
     }
@@ -85,7 +89,10 @@ impl Threads {
 
 impl Engine {
     /// Lets an input wait for a turn. `listed`: it comes from a server on one of our lists.
-    pub(super) fn offer(&self, input: Input, listed: bool) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// Too many wait already, or the node is stopping.
+    pub fn offer(&self, input: Input, listed: bool) -> Result<(), Problem> {
         self.messages.try_send(Message::Input(Box::new(input), listed)).map_err(|error| match error
         {
             TrySendError::Full(_) => {
@@ -96,29 +103,38 @@ impl Engine {
     }
 
     /// Ends both threads after what was taken is durable.
-    pub(super) fn stop(&self) {
+    pub fn stop(&self) {
         self.messages.send(Message::Stop).ok();
     }
 }
 
 /// What the turns run on.
-pub(super) struct Ground {
-    pub(super) store: Arc<Store>,
-    pub(super) setting: Arc<Setting>,
-    pub(super) table: Table,
-    pub(super) keep_ms: u64,
-    pub(super) incarnation: Incarnation,
-    pub(super) mark: Mark,
+pub struct Ground {
+    /// Where they are kept.
+    pub store: Arc<Store>,
+    /// What every step may know of the node.
+    pub setting: Arc<Setting>,
+    /// The commands.
+    pub table: Table,
+    /// How long what is old is kept, in milliseconds.
+    pub keep_ms: u64,
+    /// This life of the store.
+    pub incarnation: Incarnation,
+    /// Where the newest durable turn is noted.
+    pub mark: Mark,
 }
 
 /// Starts both threads.
-pub(super) fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, Threads), Problem> {
+///
+/// # Errors
+/// The store is damaged, or a thread cannot be started.
+pub fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, Threads), Problem> {
     let (messages, inbox) = sync_channel(QUEUE_MAX);
-    let (orders, flushes) = sync_channel(PENDING_MAX + 1);
+    let (orders, flushes) = sync_channel(ORDERS_MAX);
     let internal = |error: &dyn std::fmt::Display| Problem::new(Code::Internal, error.to_string());
     let machine = Machine::new(clock::fuse()).map_err(|error| internal(&error))?;
     let hot = Hot::new(&ground.store)?;
-    let (turns, resumed) = Turns::load(ground.table, &hot, ground.keep_ms)?;
+    let (turns, resumed) = Turns::load(ground.table, &hot, &ground.setting.keys, ground.keep_ms)?;
     let commits = Commits {
         store: ground.store.clone(),
         outlet: outlet.clone(),
@@ -141,6 +157,7 @@ pub(super) fn start(ground: Ground, outlet: Arc<dyn Outlet>) -> Result<(Engine, 
         machine,
         turns,
         hot,
+        gather: Gather::default(),
         node: None,
         undecided: Vec::new(),
         generation: 0,
@@ -167,6 +184,7 @@ struct Runner {
     machine: Machine,
     turns: Turns,
     hot: Hot,
+    gather: Gather,
     /// The row that is written again to see whether the store takes changes.
     node: Option<Arc<crate::model::Node>>,
     undecided: Vec<JobId>,
@@ -178,12 +196,12 @@ struct Runner {
 impl Runner {
     fn run(&mut self) {
         loop {
-            let idle = !self.turns.has_work(clock::now()) || self.hot.pending() >= PENDING_MAX;
+            let idle = !self.turns.has_work(clock::now());
             if self.stopping && self.hot.pending() == 0 && idle {
                 break;
             }
-            if idle {
-                match self.inbox.recv_timeout(self.sleep()) {
+            if let Some(wait) = self.wait() {
+                match self.inbox.recv_timeout(wait) {
                     Ok(message) => self.hear(message),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -192,24 +210,37 @@ impl Runner {
             while let Ok(message) = self.inbox.try_recv() {
                 self.hear(message);
             }
-            if !self.read_only && self.hot.pending() < PENDING_MAX {
+            if !self.read_only && self.wait().is_none() {
                 self.turn();
             }
         }
         self.orders.send(Order::Stop).ok();
     }
 
-    fn sleep(&self) -> Duration {
-        let due = self.turns.deadline().filter(|_| self.hot.pending() < PENDING_MAX);
-        let sleep =
-            due.map_or(SLEEP_MAX, |at| Duration::from_millis(at.ms_since(clock::now()).max(1)));
-        sleep.min(SLEEP_MAX)
+    /// How long to wait for a message before the next turn; not at all where it can run now.
+    fn wait(&self) -> Option<Duration> {
+        if self.hot.pending() >= PENDING_MAX {
+            return Some(SLEEP_MAX);
+        }
+        let now = clock::now();
+        if self.turns.has_work(now) {
+            if self.stopping {
+                return None;
+            }
+            return self.gather.wait(self.turns.waiting(), self.hot.pending(), clock::instant());
+        }
+        let due = self.turns.deadline();
+        let sleep = due.map_or(SLEEP_MAX, |at| Duration::from_millis(at.ms_since(now).max(1)));
+        Some(sleep.min(SLEEP_MAX))
     }
 
     fn hear(&mut self, message: Message) {
         match message {
             Message::Input(input, listed) => self.take(*input, listed),
-            Message::Committed => {
+            Message::Committed(took) => {
+                if let Some(took) = took {
+                    self.gather.committed(took, clock::instant());
+                }
                 if let Err(damaged) = self.hot.committed(&self.store, 1) {
                     error!(%damaged, "the store cannot be read");
                 }
@@ -224,8 +255,8 @@ impl Runner {
             self.refuse(&input, read_only());
         } else if self.stopping {
             self.refuse(&input, Problem::new(Code::Busy, "the node is stopping"));
-        } else if let Err(problem) = self.turns.offer(input.clone(), listed) {
-            self.refuse(&input, problem);
+        } else if let Err(refused) = self.turns.offer(input, listed) {
+            self.refuse(&refused.input, refused.problem);
         }
     }
 
@@ -246,8 +277,10 @@ impl Runner {
     }
 
     fn turn(&mut self) {
+        let begun = clock::instant();
         let done = self.turns.run(clock::now(), &self.hot, &self.machine, &self.setting);
-        let Some(Done { number, changes, effects }) = done else { return };
+        let Some(Done { number, changes, effects, steps }) = done else { return };
+        self.gather.ran(steps, begun.elapsed());
         let changes = Arc::new(changes);
         self.hot.push(changes.clone());
         // The commit's thread holds at most as many as are pending, so there is room.
@@ -286,7 +319,7 @@ impl Runner {
                 Ok(Message::Input(input, listed)) => self.take(*input, listed),
                 Ok(Message::Stop) => self.stopping = true,
                 Ok(Message::Failed(jobs)) => self.undecided.extend(jobs),
-                Ok(Message::Committed) => {}
+                Ok(Message::Committed(_)) => {}
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -330,7 +363,7 @@ impl Runner {
             return;
         }
         let reloaded = Hot::new(&self.store).and_then(|hot| {
-            let (turns, resumed) = Turns::load(self.table, &hot, self.keep_ms)?;
+            let (turns, resumed) = Turns::load(self.table, &hot, &self.setting.keys, self.keep_ms)?;
             Ok((hot, turns, resumed))
         });
         match reloaded {
@@ -379,14 +412,15 @@ impl Commits {
             }
             if flush.changes.is_empty() {
                 self.outlet.let_out(&flush.changes, flush.effects);
-                self.messages.send(Message::Committed).ok();
+                self.messages.send(Message::Committed(None)).ok();
                 continue;
             }
+            let begun = clock::instant();
             match self.store.commit(&flush.changes) {
                 Ok(()) => {
                     self.mark.write(self.incarnation, flush.number);
+                    self.messages.send(Message::Committed(Some(begun.elapsed()))).ok();
                     self.outlet.let_out(&flush.changes, flush.effects);
-                    self.messages.send(Message::Committed).ok();
                 }
                 Err(error) => {
                     error!(error = %std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(), "a commit failed");

@@ -215,9 +215,7 @@ impl Home {
     /// # Errors
     /// It cannot be opened.
     pub fn open_mark(&self) -> Result<Mark, HomeError> {
-        let path = self.path.join("home.mark");
-        let file = private(&path, false).map_err(|source| HomeError::Io { path, source })?;
-        Ok(Mark(file))
+        Mark::open(&self.path)
     }
 
     /// Says where the API listens.
@@ -242,6 +240,16 @@ impl Home {
 pub struct Mark(File);
 
 impl Mark {
+    /// Opens the mark in a folder for writing.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(folder: &Path) -> Result<Self, HomeError> {
+        let path = folder.join("home.mark");
+        let file = private(&path, false).map_err(|source| HomeError::Io { path, source })?;
+        Ok(Self(file))
+    }
+
     /// Notes a turn.
     pub fn write(&self, incarnation: Incarnation, turn: u64) {
         use std::os::unix::fs::FileExt;

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::buffer::Happened;
 use super::{Actor, Halt, Step};
 use crate::model::{
-    Attribute, Code, Element, EventKind, Json, Key, Level, Problem, Row, TypeDefinition, suggest,
+    Attribute, Code, Element, EventKind, Json, Key, Level, On, Problem, Row, TypeDefinition,
+    suggest,
 };
 
 /// A local value that was read, with what its reader must know.
@@ -86,11 +87,7 @@ impl Step<'_> {
         attribute: &Attribute,
         value: Json,
     ) -> Result<Json, Halt> {
-        let old = self.value_of(element, name, attribute);
-        let data = json!({"attribute": name, "old": old, "value": value});
-        let data =
-            self.fire_before(element, element_type, EventKind::ValueChange, Some(name), data)?;
-        let value = checked(attribute, name, data.get("value").cloned().unwrap_or_default())?;
+        let value = self.ask_before_write(element, element_type, name, attribute, value)?;
         // An action before may have written other values of the same element.
         let current = self.stored().element(element.world, element.id)?;
         let mut changed = current.as_deref().unwrap_or(element).clone();
@@ -118,10 +115,36 @@ impl Step<'_> {
             public,
             list,
         });
-        let data = json!({"attribute": name, "old": old, "value": value});
-        self.wait_after(element, EventKind::ValueChange, Some(name), data);
+        if hears(element_type, &On::After(EventKind::ValueChange), name) {
+            let data = json!({"attribute": name, "old": old, "value": value});
+            self.wait_after(element, EventKind::ValueChange, Some(name), data);
+        }
         Ok(value)
     }
+
+    /// The value to be written, as the actions before leave it.
+    fn ask_before_write(
+        &mut self,
+        element: &Element,
+        element_type: &Arc<TypeDefinition>,
+        name: &str,
+        attribute: &Attribute,
+        value: Json,
+    ) -> Result<Json, Halt> {
+        if !hears(element_type, &On::Before(EventKind::ValueChange), name) {
+            return Ok(value);
+        }
+        let old = self.value_of(element, name, attribute);
+        let data = json!({"attribute": name, "old": old, "value": value});
+        let data =
+            self.fire_before(element, element_type, EventKind::ValueChange, Some(name), data)?;
+        checked(attribute, name, data.get("value").cloned().unwrap_or_default())
+    }
+}
+
+/// Whether an action listens at all: most values have none, and are written without a stop.
+fn hears(element_type: &TypeDefinition, on: &On, attribute: &str) -> bool {
+    element_type.definition.listeners(on, Some(attribute)).next().is_some()
 }
 
 fn checked(attribute: &Attribute, name: &str, value: Json) -> Result<Json, Halt> {

@@ -166,11 +166,9 @@ impl Running<'_> {
         self.run_later(id);
     }
 
-    /// A job that has not run. The seed of its randomness is known to this node alone: keys are made
-    /// from it.
+    /// A job that has not run.
     pub(super) fn job_for(&self, call: Call) -> Job {
-        let secret = blake3::derive_key("freehold 1 job seed", &self.setting.keys.seed());
-        let seed = *blake3::keyed_hash(&secret, call.id.as_bytes()).as_bytes();
+        let seed = *blake3::keyed_hash(&self.turns.job_secret, call.id.as_bytes()).as_bytes();
         Job {
             call,
             status: JobStatus::Asking { needs: Vec::new() },

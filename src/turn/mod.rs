@@ -11,4 +11,4 @@ mod turns;
 
 pub use queue::{QUEUE_MAX, Queue};
 pub use read::{Read, read};
-pub use turns::{Done, Effect, Input, ItemAnswer, STEPS_MAX, Table, Told, Turns};
+pub use turns::{Done, Effect, Input, ItemAnswer, Refused, STEPS_MAX, Table, Told, Turns};

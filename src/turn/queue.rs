@@ -79,21 +79,22 @@ impl<T> Queue<T> {
     /// Lets a call wait.
     ///
     /// # Errors
-    /// `busy`, and when to try again.
+    /// `busy`, and when to try again; with what was to wait.
     pub(super) fn push(
         &mut self,
         class: Class,
         server: Option<ServerId>,
         account: Option<AccountId>,
         item: T,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), (T, Problem)> {
         // A refused call leaves nothing behind: an empty line would take a turn of its own.
         let servers = self.classes.get(&class);
         let line = servers.and_then(|servers| servers.0.get(&server)?.0.get(&account));
         if self.length >= QUEUE_MAX || line.is_some_and(|line| line.len() >= WAITING_MAX) {
-            return Err(Problem::new(Code::Busy, "too many calls wait already")
+            let problem = Problem::new(Code::Busy, "too many calls wait already")
                 .hint("try again in a moment")
-                .with("retry_after_ms", RETRY_AFTER_MS));
+                .with("retry_after_ms", RETRY_AFTER_MS);
+            return Err((item, problem));
         }
         let accounts = &mut self.classes.entry(class).or_default().0.entry(server).or_default().0;
         accounts.entry(account).or_default().push_back(item);
@@ -184,7 +185,7 @@ mod tests {
         let refused: Vec<_> = pushed.filter_map(Result::err).collect();
 
         assert_eq!(refused.len(), 1);
-        assert_eq!(refused[0].code, Code::Busy);
+        assert_eq!(refused[0].1.code, Code::Busy);
     }
 
     fn server(number: u8) -> ServerId {

@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::script::{FUEL_PER_MS, Machine};
 use crate::step::{Command, Ended, Happened, Left, Setting, Step};
+use crate::trust::KeyPair;
 
 /// Steps in one turn.
 pub const STEPS_MAX: usize = 256;
@@ -108,6 +109,15 @@ pub enum Input {
     },
 }
 
+/// An input that there was no room for.
+#[derive(Debug)]
+pub struct Refused {
+    /// The input.
+    pub input: Input,
+    /// Why it cannot wait.
+    pub problem: Problem,
+}
+
 /// What another server is answered to an item.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ItemAnswer {
@@ -177,6 +187,8 @@ pub struct Done {
     pub changes: Changes,
     /// What to do once they are durable, in order.
     pub effects: Vec<Effect>,
+    /// Inputs that it took.
+    pub steps: usize,
 }
 
 /// The node's turns.
@@ -190,6 +202,8 @@ pub struct Turns {
     deadlines: BTreeSet<(Timestamp, JobId)>,
     pub(super) heads: HashMap<LogId, u64>,
     incarnation: Incarnation,
+    /// The seed of every job's randomness, known to this node alone: keys are made from it.
+    pub(super) job_secret: [u8; 32],
     next: u64,
     last_at: Timestamp,
     pub(super) keep_ms: u64,
@@ -211,13 +225,14 @@ pub(super) struct Running<'a> {
 }
 
 impl Turns {
-    /// The turns that go on from `snapshot`, and what its open jobs ask again.
+    /// The turns of the node with these keys, that go on from `snapshot`, and what its open jobs ask again.
     ///
     /// # Errors
     /// A row is damaged.
     pub fn load(
         table: Table,
         snapshot: &dyn Snapshot,
+        keys: &KeyPair,
         keep_ms: u64,
     ) -> Result<(Self, Vec<Effect>), Damaged> {
         let last = snapshot.last_row(&Key::Turn(0), &Key::Turn(u64::MAX))?;
@@ -234,6 +249,7 @@ impl Turns {
             deadlines: BTreeSet::new(),
             heads: HashMap::new(),
             incarnation: node.incarnation,
+            job_secret: blake3::derive_key("freehold 1 job seed", &keys.seed()),
             next: number + 1,
             last_at,
             keep_ms,
@@ -266,7 +282,7 @@ impl Turns {
     ///
     /// # Errors
     /// The queue is full.
-    pub fn offer(&mut self, input: Input, listed: bool) -> Result<(), Problem> {
+    pub fn offer(&mut self, input: Input, listed: bool) -> Result<(), Box<Refused>> {
         let (class, server, account) = match &input {
             Input::Called { call, .. } => match &call.caller {
                 Caller::Local { account, .. } => (Class::Own, None, *account),
@@ -283,7 +299,8 @@ impl Turns {
             | Input::Undelivered { .. }
             | Input::Unanswered { .. } => (Class::Node, None, None),
         };
-        self.queue.push(class, server, account, input)
+        let pushed = self.queue.push(class, server, account, input);
+        pushed.map_err(|(input, problem)| Box::new(Refused { input, problem }))
     }
 
     /// Takes back what waits, where the turns cannot go on.
@@ -294,6 +311,11 @@ impl Turns {
     /// When the next turn is due without any input: at the first deadline of a job that asks.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// How many inputs and stored jobs wait for a turn.
+    pub fn waiting(&self) -> usize {
+        self.queue.len() + self.ready.len()
     }
 
     /// Whether a turn would find something to do at `now`.
@@ -658,7 +680,7 @@ impl Running<'_> {
             self.turns.next += 1;
             self.changes.insert(Key::Turn(number), Some(Row::Turn(Arc::new(self.turn))));
         }
-        Done { number, changes: self.changes, effects: self.effects }
+        Done { number, changes: self.changes, effects: self.effects, steps: self.steps }
     }
 }
 

@@ -241,7 +241,8 @@ fn founded(number: usize, citizen: Citizen, introductions: &[Introduction]) -> F
         incarnation,
     };
     store.commit(&Changes::from([(Key::Node, Some(Row::Node(Arc::new(node))))])).unwrap();
-    let turns = Turns::load(commands::find, &store.view().unwrap(), KEEP_MS).unwrap().0;
+    let turns =
+        Turns::load(commands::find, &store.view().unwrap(), &setting.keys, KEEP_MS).unwrap().0;
     let mut beginning =
         Beginning { number, calls: 0, store, turns, machine: machine(), setting: &setting };
     let account = id_in(&beginning.by_operator("account.add", json!({"name": "alice"})));

@@ -208,7 +208,8 @@ impl<'m> Process<'m> {
     ) -> Result<Self, String> {
         let store = Store::open(disk.clone(), no_contacts()).map_err(said)?;
         let hot = Hot::new(&store).map_err(said)?;
-        let (turns, resumed) = Turns::load(commands::find, &hot, KEEP_MS).map_err(said)?;
+        let (turns, resumed) =
+            Turns::load(commands::find, &hot, &founder.setting.keys, KEEP_MS).map_err(said)?;
         let node = (&hot as &dyn Snapshot).node().map_err(said)?.ok_or("the store has no node")?;
         let mut process = Self {
             founder,
@@ -459,8 +460,8 @@ impl<'m> Process<'m> {
         };
         let told = Told { server, incarnation, number, digest, call, refused };
         let input = turn::Input::Told { ticket, told: Box::new(told) };
-        if let Err(problem) = self.turns.offer(input, listed) {
-            let effect = self.inbound.told(ticket, TellAnswer::Fault(problem));
+        if let Err(refused) = self.turns.offer(input, listed) {
+            let effect = self.inbound.told(ticket, TellAnswer::Fault(refused.problem));
             self.come(now, effect);
         }
     }
