@@ -91,8 +91,8 @@ impl Shell {
         let element = element_id(self.draw() % elements);
         let charge = self.draw() % 1_000_000 + 1;
         let call = self.call(element, charge);
-        let offered = self.engine.offer(Input::Called { call, idempotency: None }, false);
-        offered.map_err(|problem| problem.says.into())
+        let offered = self.engine.offer(vec![(Input::Called { call, idempotency: None }, false)]);
+        offered.map_err(|(_, problem)| problem.says.into())
     }
 
     fn call(&mut self, element: ElementId, charge: u64) -> Call {

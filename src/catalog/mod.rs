@@ -126,6 +126,12 @@ impl Command {
         if self.name == "key.add" { &["key"] } else { &[] }
     }
 
+    /// Whether it looks at a handful of rows and runs no script, so that it needs no thread of its
+    /// own.
+    pub fn is_quick(&self) -> bool {
+        matches!(self.name, "element.get" | "account.show")
+    }
+
     /// Whether people can call it.
     pub const fn is_public(&self) -> bool {
         match self.audience {

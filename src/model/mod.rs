@@ -36,7 +36,7 @@ pub use problem::{Code, Problem};
 pub use row::{Change, Changes, Key, Lane, Node, Outbox, Received, Row, Sent, Span, Turn};
 pub use server::{
     Bond, Contact, InboxEntry, InboxKind, Limit, Protection, ProtectionState, Server, ServerState,
-    Try, key_of_peer_id, peer_id_of,
+    Try, key_of_peer_bytes, key_of_peer_id, peer_bytes_of, peer_id_of,
 };
 pub use settings::{Settings, SettingsMistake};
 pub use snapshot::{Damaged, Layered, Snapshot};

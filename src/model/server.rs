@@ -162,19 +162,28 @@ pub struct Contact {
     pub over_limit: u64,
 }
 
-/// The peer id of an ed25519 key, as libp2p writes it: base58 of the identity multihash of the
+/// What stands before an ed25519 key in a peer id: an identity multihash of a protobuf-encoded key.
+const PEER_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+
+/// The bytes of the peer id of an ed25519 key, as libp2p has them: the identity multihash of the
 /// protobuf-encoded key.
+pub fn peer_bytes_of(key: &[u8; 32]) -> Vec<u8> {
+    [&PEER_PREFIX[..], key].concat()
+}
+
+/// The ed25519 key in the bytes of a peer id; none where it is no peer id of such a key.
+pub fn key_of_peer_bytes(bytes: &[u8]) -> Option<[u8; 32]> {
+    bytes.strip_prefix(&PEER_PREFIX)?.try_into().ok()
+}
+
+/// The peer id of an ed25519 key, as libp2p writes it: its bytes in base58.
 pub fn peer_id_of(key: &[u8; 32]) -> String {
-    let mut bytes = vec![0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
-    bytes.extend_from_slice(key);
-    bs58::encode(bytes).into_string()
+    bs58::encode(peer_bytes_of(key)).into_string()
 }
 
 /// The ed25519 key in a peer id; none where it is no peer id of such a key.
 pub fn key_of_peer_id(peer_id: &str) -> Option<[u8; 32]> {
-    let bytes = bs58::decode(peer_id).into_vec().ok()?;
-    let key = bytes.strip_prefix(&[0x00, 0x24, 0x08, 0x01, 0x12, 0x20])?;
-    key.try_into().ok()
+    key_of_peer_bytes(&bs58::decode(peer_id).into_vec().ok()?)
 }
 
 impl Server {

@@ -18,6 +18,10 @@ use super::codec::Exchange;
 const STREAMS_MAX: usize = 16;
 /// How long an answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(25);
+/// How often every connection is asked whether somebody is there.
+const PING_EVERY: Duration = Duration::from_secs(6);
+/// How long that may stay unanswered; the second time in a row the connection is given up.
+const PING_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections of one peer.
 const PER_PEER_MAX: u32 = 4;
 /// Connections that are being made.
@@ -61,7 +65,9 @@ impl Behaviour {
                 identify::Config::new(format!("/freehold/{network}/identify/1"), keys.public())
                     .with_agent_version(format!("freehold/{}", env!("CARGO_PKG_VERSION"))),
             ),
-            ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(15))),
+            ping: ping::Behaviour::new(
+                ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIME_MAX),
+            ),
             kad: kademlia(peer_id, network)?,
             gossip: gossip(keys, network)?,
             mdns: Toggle::from(mdns_behaviour(mdns_on, peer_id)),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::model::Try;
 use crate::wire::{Request, Response, WireFault};
 
@@ -68,8 +70,8 @@ pub enum Command {
     Publish(String, Vec<u8>),
     /// What is to become of a message that was heard.
     Judge(u64, Verdict),
-    /// End the network.
-    Stop,
+    /// Close what is open, end the network, and say so.
+    Stop(oneshot::Sender<()>),
 }
 
 /// What becomes of a gossip message.

@@ -29,6 +29,10 @@ use crate::wire::{Response, WireFault};
 pub const QUEUE_MAX: usize = 8_192;
 /// Requests of others that are not answered yet.
 const OPEN_MAX: usize = 4_096;
+/// How long closing the connections may take at the end.
+const CLOSING_MAX: Duration = Duration::from_millis(500);
+/// How long the last packets have to leave.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// How long listening may take to begin.
 const LISTEN_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long further addresses of the same listeners are waited for.
@@ -169,11 +173,11 @@ pub fn split_multiaddr(text: &str) -> Option<(String, [u8; 32])> {
 }
 
 fn key_of(peer: &PeerId) -> Option<[u8; 32]> {
-    crate::model::key_of_peer_id(&peer.to_string())
+    crate::model::key_of_peer_bytes(&peer.to_bytes())
 }
 
 fn peer_of(key: &[u8; 32]) -> Option<PeerId> {
-    crate::model::peer_id_of(key).parse().ok()
+    PeerId::from_bytes(&crate::model::peer_bytes_of(key)).ok()
 }
 
 enum Query {
@@ -200,12 +204,36 @@ impl Network {
         loop {
             tokio::select! {
                 command = inbox.recv() => match command {
-                    None | Some(Command::Stop) => return,
+                    None => return,
+                    Some(Command::Stop(done)) => {
+                        self.close().await;
+                        done.send(()).ok();
+                        return;
+                    }
                     Some(command) => self.perform(command).await,
                 },
                 event = self.swarm.select_next_some() => self.tell(event).await,
             }
         }
+    }
+
+    /// Closes every connection, so that nobody waits for us to answer.
+    async fn close(&mut self) {
+        for peer in self.connected.keys().copied().collect::<Vec<_>>() {
+            self.swarm.disconnect_peer_id(peer).ok();
+        }
+        let closed = async {
+            while !self.connected.is_empty() {
+                if let SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } =
+                    self.swarm.select_next_some().await
+                {
+                    self.connected.remove(&peer_id);
+                }
+            }
+        };
+        tokio::time::timeout(CLOSING_MAX, closed).await.ok();
+        // QUIC sends its last words from a task of its own.
+        tokio::time::sleep(LAST_WORDS).await;
     }
 
     async fn emit(&mut self, event: Event) {
@@ -262,7 +290,7 @@ impl Network {
                 self.swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic), data).ok();
             }
             Command::Judge(id, verdict) => self.pass(id, verdict),
-            Command::Stop => {}
+            Command::Stop(_) => {}
         }
     }
 
@@ -342,6 +370,14 @@ impl Network {
                 if let Some(key) = key_of(&peer) {
                     self.emit(Event::Pinged(key, time.as_secs_f64() * 1_000.0)).await;
                 }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+                ..
+            })) => {
+                // Nobody is there any more, whatever the socket says; a new one may get through.
+                self.swarm.close_connection(connection);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.kademlia(event).await,
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message {

@@ -30,9 +30,12 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 /// Scripts inside scripts want room; what is not used is never touched.
 const STACK: usize = 64 * 1024 * 1024;
 
+/// An input for the turns, and whether it comes from a server on one of our lists.
+pub type Offered = (Input, bool);
+
 /// What the turns' thread hears.
 enum Message {
-    Input(Box<Input>, bool),
+    Inputs(Vec<Offered>),
     /// A turn is durable, and how long that took, where it changed anything.
     Committed(Option<Duration>),
     /// A commit failed: whether these jobs were taken, what is stored decides.
@@ -88,17 +91,19 @@ impl Threads {
 }
 
 impl Engine {
-    /// Lets an input wait for a turn. `listed`: it comes from a server on one of our lists.
+    /// Lets inputs that came together wait for a turn.
     ///
     /// # Errors
-    /// Too many wait already, or the node is stopping.
-    pub fn offer(&self, input: Input, listed: bool) -> Result<(), Problem> {
-        self.messages.try_send(Message::Input(Box::new(input), listed)).map_err(|error| match error
-        {
-            TrySendError::Full(_) => {
-                Problem::new(Code::Busy, "too many calls wait already").with("retry_after_ms", 200)
+    /// Too many wait already, or the node is stopping; with the inputs.
+    pub fn offer(&self, inputs: Vec<Offered>) -> Result<(), (Vec<Offered>, Problem)> {
+        let full =
+            || Problem::new(Code::Busy, "too many calls wait already").with("retry_after_ms", 200);
+        self.messages.try_send(Message::Inputs(inputs)).map_err(|error| match error {
+            TrySendError::Full(Message::Inputs(inputs)) => (inputs, full()),
+            TrySendError::Disconnected(Message::Inputs(inputs)) => {
+                (inputs, Problem::new(Code::Busy, "the node is stopping"))
             }
-            TrySendError::Disconnected(_) => Problem::new(Code::Busy, "the node is stopping"),
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => (Vec::new(), full()),
         })
     }
 
@@ -236,7 +241,7 @@ impl Runner {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Input(input, listed) => self.take(*input, listed),
+            Message::Inputs(inputs) => self.take_all(inputs),
             Message::Committed(took) => {
                 if let Some(took) = took {
                     self.gather.committed(took, clock::instant());
@@ -247,6 +252,12 @@ impl Runner {
             }
             Message::Failed(jobs) => self.fail(jobs),
             Message::Stop => self.stopping = true,
+        }
+    }
+
+    fn take_all(&mut self, inputs: Vec<Offered>) {
+        for (input, listed) in inputs {
+            self.take(input, listed);
         }
     }
 
@@ -316,7 +327,7 @@ impl Runner {
                 continue;
             }
             match self.inbox.recv_timeout(pause) {
-                Ok(Message::Input(input, listed)) => self.take(*input, listed),
+                Ok(Message::Inputs(inputs)) => self.take_all(inputs),
                 Ok(Message::Stop) => self.stopping = true,
                 Ok(Message::Failed(jobs)) => self.undecided.extend(jobs),
                 Ok(Message::Committed(_)) => {}

@@ -10,10 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info, warn};
 
 use super::clock;
-use super::engine::Engine;
+use super::engine::{Engine, Offered};
 use super::pinned::Pinned;
 use super::reader::Readers;
 use super::start::HubAsker;
+use crate::catalog;
 use crate::model::{
     AccountId, Call, Changes, Code, Contact, Event, Following, Head, Incarnation, JobId, Json, Key,
     Limit, Name, Need, Problem, ProtectionState, Question, Root, Row, Server, ServerId,
@@ -33,6 +34,8 @@ use crate::wire::{
 
 /// Messages that wait for the hub.
 pub(super) const QUEUE_MAX: usize = 16_384;
+/// Messages, and as many events, that are dealt with before anything is sent.
+const TOGETHER_MAX: usize = 512;
 /// How long a peer may take to say who it is, in milliseconds.
 const HELLO_TIME_MAX_MS: u64 = 10_000;
 /// Faults after which a peer is muted for a time.
@@ -67,8 +70,8 @@ pub(super) enum HubMessage {
         deadline_at: Timestamp,
         reply: oneshot::Sender<Result<Json, Problem>>,
     },
-    /// A reading call of another server has ended.
-    Asked(u64, Result<Json, Problem>),
+    /// Reading calls of other servers have ended.
+    Asked(Vec<(u64, Result<Json, Problem>)>),
     /// The same, and it was a pull of a feed by this server.
     PulledBy(ServerId, WorldId),
     /// The store was opened again.
@@ -152,6 +155,12 @@ pub(super) struct Hub {
     joins: Vec<([u8; 32], Met)>,
     muted: HashMap<[u8; 32], Timestamp>,
     provide_at: Option<Timestamp>,
+    /// Inputs for the turns that came together.
+    offers: Vec<Offered>,
+    /// Questions of other servers that came together.
+    reads: Vec<(u64, ServerId, Call)>,
+    /// Who waits for the end.
+    stopped: Option<oneshot::Sender<()>>,
 }
 
 impl Hub {
@@ -175,6 +184,9 @@ impl Hub {
             joins: Vec::new(),
             muted: HashMap::new(),
             provide_at: None,
+            offers: Vec::new(),
+            reads: Vec::new(),
+            stopped: None,
         };
         hub.load();
         hub
@@ -236,15 +248,11 @@ impl Hub {
     ) {
         loop {
             self.tick();
+            self.flush();
             let sleep = self.sleep();
             tokio::select! {
                 message = inbox.recv() => match message {
                     None => return,
-                    Some(HubMessage::Stop(done)) => {
-                        self.command(net::Command::Stop);
-                        done.send(()).ok();
-                        return;
-                    }
                     Some(message) => self.hear(message),
                 },
                 event = events.recv() => match event {
@@ -252,6 +260,19 @@ impl Hub {
                     Some(event) => self.network(event),
                 },
                 () = tokio::time::sleep(sleep) => {}
+            }
+            // What came meanwhile is dealt with together: it leaves in fewer batches.
+            for _ in 0..TOGETHER_MAX {
+                let Ok(message) = inbox.try_recv() else { break };
+                self.hear(message);
+            }
+            for _ in 0..TOGETHER_MAX {
+                let Ok(event) = events.try_recv() else { break };
+                self.network(event);
+            }
+            if let Some(done) = self.stopped.take() {
+                self.command(net::Command::Stop(done));
+                return;
             }
         }
     }
@@ -316,9 +337,11 @@ impl Hub {
             HubMessage::Ask { need, claim, root, deadline_at, reply } => {
                 self.ask(need.question, claim, root, deadline_at, AskReply::Caller(reply));
             }
-            HubMessage::Asked(ticket, result) => {
-                let effect = self.inbound.asked(ticket, result);
-                self.come(effect);
+            HubMessage::Asked(results) => {
+                for (ticket, result) in results {
+                    let effect = self.inbound.asked(ticket, result);
+                    self.come(effect);
+                }
             }
             HubMessage::PulledBy(server, world) => self.feeds.pulled_by(server, world),
             HubMessage::Reopened => self.load(),
@@ -337,7 +360,7 @@ impl Hub {
                 let peer = self.keys.get(&server).and_then(|key| self.peers.get(key));
                 reply.send(peer.and_then(|peer| peer.ping_ms)).ok();
             }
-            HubMessage::Stop(_) => {}
+            HubMessage::Stop(done) => self.stopped = Some(done),
         }
     }
 
@@ -536,25 +559,34 @@ impl Hub {
             Some(AskReply::Job(job, need)) => {
                 let input =
                     Input::Answered { job, place: need.place, question: need.question, result };
-                self.offer_again(input);
+                self.offer(input, true);
             }
             Some(AskReply::Pull(server, world)) => self.pulled(server, world, result),
             None => {}
         }
     }
 
-    /// Offers the turns what must not be lost, until there is room for it.
-    fn offer_again(&self, input: Input) {
-        if self.ground.engine.offer(input.clone(), true).is_err() {
-            let engine = self.ground.engine.clone();
-            tokio::spawn(async move {
-                let mut pause = Duration::from_millis(50);
-                while engine.offer(input.clone(), true).is_err() && pause < Duration::from_secs(30)
-                {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-            });
+    /// Lets an input wait for the turns; it goes with what else came together.
+    fn offer(&mut self, input: Input, listed: bool) {
+        self.offers.push((input, listed));
+    }
+
+    /// What to do with an input for which the turns had no room.
+    fn no_room(&mut self, input: Input, problem: Problem) {
+        match input {
+            Input::Told { ticket, .. } => {
+                let effect = self.inbound.told(ticket, TellAnswer::Fault(problem));
+                self.come(effect);
+            }
+            // Nobody offers these again but we.
+            Input::Answered { .. } | Input::Unanswered { .. } => {
+                tokio::spawn(offer_until_taken(self.ground.engine.clone(), input));
+            }
+            // These are offered again by who found them out.
+            Input::Settled { .. }
+            | Input::Undelivered { .. }
+            | Input::Advanced { .. }
+            | Input::Called { .. } => {}
         }
     }
 
@@ -580,6 +612,31 @@ impl Hub {
         }
     }
 
+    /// Lets out what waits: for the turns, for other servers, and for the threads that read.
+    fn flush(&mut self) {
+        let offers = std::mem::take(&mut self.offers);
+        if !offers.is_empty()
+            && let Err((inputs, problem)) = self.ground.engine.offer(offers)
+        {
+            for (input, _) in inputs {
+                self.no_room(input, problem.clone());
+            }
+        }
+        for effect in self.outbound.flush(clock::now()) {
+            self.deliver(effect);
+        }
+        let reads = std::mem::take(&mut self.reads);
+        let (quick, long): (Vec<_>, Vec<_>) = reads.into_iter().partition(|(_, _, call)| {
+            catalog::find(&call.command).is_some_and(catalog::Command::is_quick)
+        });
+        for read in long {
+            self.read_for(vec![read]);
+        }
+        if !quick.is_empty() {
+            self.read_for(quick);
+        }
+    }
+
     fn deliver(&mut self, effect: PostEffect) {
         match effect {
             PostEffect::Dial(server) => self.dial(server),
@@ -595,20 +652,15 @@ impl Hub {
                 for touched in &reply.touched {
                     self.feeds.heard(clock::now(), server, touched.world, touched.head);
                 }
-                self.try_offer(Input::Settled { server, number, reply });
+                self.offer(Input::Settled { server, number, reply }, true);
             }
             PostEffect::GiveUp(server, number, problem) => {
-                self.try_offer(Input::Undelivered { server, number, problem });
+                self.offer(Input::Undelivered { server, number, problem }, true);
             }
             PostEffect::CallUnknown(server, number) => {
-                self.offer_again(Input::Unanswered { server, number })
+                self.offer(Input::Unanswered { server, number }, true);
             }
         }
-    }
-
-    /// Offers the turns what is offered again by itself where there is no room.
-    fn try_offer(&self, input: Input) {
-        self.ground.engine.offer(input, true).ok();
     }
 
     fn dial(&mut self, server: ServerId) {
@@ -692,8 +744,9 @@ impl Hub {
         if let Some(peer) = self.peers.get(&key) {
             // A second connection to the same peer says nothing new, but to whoever waits for it.
             if let Some(server) = peer.server {
+                let address = peer.address.clone();
                 self.end_joins(key, Ok(server));
-                self.post(PostInput::Connected(server));
+                self.post(PostInput::Connected(server, address));
             }
             return;
         }
@@ -731,8 +784,8 @@ impl Hub {
         if let Some(server) = peer.server {
             self.inbound.gone(server);
             self.feeds.contact(now, server, false);
-            self.note(server, |contact| contact.connected = false);
             self.post(PostInput::Disconnected(server));
+            self.note(server, |contact| contact.connected = false);
         }
         if let Some(pinned) = self.ground.pinned.iter_mut().find(|pinned| pinned.key == key) {
             pinned.connected = false;
@@ -765,6 +818,7 @@ impl Hub {
             self.keys.iter().filter(|(_, held)| **held == key).map(|(server, _)| *server).collect();
         for server in servers {
             self.post(PostInput::DialFailed(server, tries.clone()));
+            self.note(server, |_| {});
         }
         self.end_meetings(now);
     }
@@ -900,7 +954,7 @@ impl Hub {
         let now = clock::now();
         self.end_joins(key, Ok(server));
         self.protected(server);
-        self.post(PostInput::Connected(server));
+        self.post(PostInput::Connected(server, hello_address(&self.peers, &key)));
         self.feeds.contact(now, server, true);
         self.note(server, |contact| contact.connected = true);
     }
@@ -955,7 +1009,7 @@ impl Hub {
             None => {}
             Some(InboundEffect::Run(arrival)) => self.run_arrival(*arrival),
             Some(InboundEffect::Advance(server, incarnation, done_below)) => {
-                self.try_offer(Input::Advanced { server, incarnation, done_below });
+                self.offer(Input::Advanced { server, incarnation, done_below }, true);
             }
             Some(InboundEffect::Report(server, report)) => {
                 self.post(PostInput::Reported(server, report))
@@ -983,11 +1037,7 @@ impl Hub {
                 call: arrival.call,
                 refused: arrival.refused,
             };
-            let input = Input::Told { ticket, told: Box::new(told) };
-            if let Err(problem) = self.ground.engine.offer(input, arrival.listed) {
-                let effect = self.inbound.told(ticket, TellAnswer::Fault(problem));
-                self.come(effect);
-            }
+            self.offer(Input::Told { ticket, told: Box::new(told) }, arrival.listed);
             return;
         }
         if let Some(problem) = arrival.refused {
@@ -995,24 +1045,29 @@ impl Hub {
             self.come(effect);
             return;
         }
-        self.read_for(ticket, server, arrival.call);
+        if let Some(server) = server {
+            self.reads.push((ticket, server, arrival.call));
+        }
     }
 
-    fn read_for(&self, ticket: u64, server: Option<ServerId>, call: Call) {
+    fn read_for(&self, reads: Vec<(u64, ServerId, Call)>) {
         let readers = self.ground.readers.clone();
         let asker = self.ground.asker.clone();
         let hub = self.ground.hub.clone();
-        let pull = call.command == "feed.pull";
         tokio::spawn(async move {
-            let result = readers.read(call, &asker).await;
-            if let (true, Some(server), Ok(page)) = (pull, server, &result) {
-                let world =
-                    page.get("world").and_then(Json::as_str).and_then(|world| world.parse().ok());
-                if let Some(world) = world {
+            let ran = reads.into_iter().map(async |(ticket, server, call)| {
+                let pull = call.command == "feed.pull";
+                let result = readers.read(call, &asker).await;
+                if let (true, Ok(page)) = (pull, &result)
+                    && let Some(world) = page.get("world").and_then(Json::as_str)
+                    && let Ok(world) = world.parse()
+                {
                     hub.send(HubMessage::PulledBy(server, world)).await.ok();
                 }
-            }
-            hub.send(HubMessage::Asked(ticket, result)).await.ok();
+                (ticket, result)
+            });
+            let results = futures::future::join_all(ran).await;
+            hub.send(HubMessage::Asked(results)).await.ok();
         });
     }
 
@@ -1245,7 +1300,7 @@ impl Hub {
                 Some(AskReply::Job(job, need)) => {
                     let input =
                         Input::Answered { job, place: need.place, question: need.question, result };
-                    engine.offer(input, true).ok();
+                    offer_until_taken(engine, input).await;
                 }
                 Some(AskReply::Pull(..)) | None => {}
             }
@@ -1317,6 +1372,20 @@ impl Hub {
 
 fn hello_address(peers: &HashMap<[u8; 32], Peer>, key: &[u8; 32]) -> String {
     peers.get(key).map(|peer| peer.address.clone()).unwrap_or_default()
+}
+
+/// Offers the turns what must not be lost, until there is room for it.
+async fn offer_until_taken(engine: Engine, input: Input) {
+    let mut offers = vec![(input, true)];
+    let mut pause = Duration::from_millis(50);
+    while let Err((left, _)) = engine.offer(offers) {
+        if pause > Duration::from_secs(30) {
+            return;
+        }
+        offers = left;
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
 }
 
 /// Of the addresses that a peer says it listens on, one at which it can be reached from here: one

@@ -13,7 +13,7 @@ mod start;
 
 pub use clock::{now, unix_seconds};
 pub use command::Origin;
-pub use engine::{Engine, Ground, Outlet, Threads, start as start_turns};
+pub use engine::{Engine, Ground, Offered, Outlet, Threads, start as start_turns};
 pub use home::{ApiFile, Home, HomeError, Mark, read_api_file};
 pub use reader::READERS_MAX;
 pub use start::{Answer, Node, Request, StartError, StartOptions};

@@ -308,7 +308,8 @@ impl HubAsker {
         }
         let engine =
             self.engine.get().ok_or_else(|| Problem::new(Code::Busy, "the node is starting"))?;
-        if let Err(problem) = engine.offer(Input::Called { call, idempotency }, false) {
+        let input = Input::Called { call, idempotency };
+        if let Err((_, problem)) = engine.offer(vec![(input, false)]) {
             self.waiters.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             return Err(problem);
         }
@@ -885,18 +886,18 @@ fn checked_mark(
         _ => 0,
     };
     if let Some((incarnation, answered)) = home.mark()
-        && incarnation == node.incarnation
-        && answered > last
+        && (incarnation != node.incarnation || answered > last)
     {
         warn!(
             answered,
             stored = last,
-            "home.redb went back: it holds less than was answered; a new life begins"
+            "home.redb went back: it is not the one that was answered from last; a new life begins"
         );
         node.incarnation = Incarnation::at(clock::now(), random()?);
         let mut changes = end_lanes(view)?;
         changes.insert(Key::Node, Some(Row::Node(Arc::new(node.clone()))));
         store.commit(&changes).map_err(|error| StartError::Other(error.to_string()))?;
+        home.open_mark()?.write(node.incarnation, last);
     }
     Ok(node)
 }

@@ -1,6 +1,6 @@
 //! What we want of other servers, delivered: told once, asked until there is an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::line::{
     ASKS_WAITING_MAX, BATCHES_MAX, Entry, Line, SETTLE_AGAIN_MS, STARTED_AGAIN_MS, TellState,
@@ -50,8 +50,8 @@ pub enum Input {
     Protected(ServerId, BTreeMap<[u8; 32], Vec<u8>>),
     /// The server is one of the first peers: it is always redialled.
     Pinned(ServerId),
-    /// A connection is open and the hellos were exchanged.
-    Connected(ServerId),
+    /// A connection to this address is open and the hellos were exchanged.
+    Connected(ServerId, String),
     /// No connection is open any more.
     Disconnected(ServerId),
     /// The server is being dialled at these addresses.
@@ -89,38 +89,49 @@ pub enum Effect {
 pub struct Outbound {
     incarnation: Incarnation,
     lines: BTreeMap<ServerId, Line>,
+    /// Of whom something changed since the last [`Outbound::flush`].
+    due: BTreeSet<ServerId>,
     next_batch: u64,
 }
 
 impl Outbound {
     /// Nothing waits. `incarnation` is the life of our store.
     pub fn new(incarnation: Incarnation) -> Self {
-        Self { incarnation, lines: BTreeMap::new(), next_batch: 1 }
+        Self { incarnation, lines: BTreeMap::new(), due: BTreeSet::new(), next_batch: 1 }
     }
 
-    /// Applies one input.
+    /// Sends what waits, or dials, after any number of inputs: what came together leaves together.
+    pub fn flush(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for server in std::mem::take(&mut self.due) {
+            self.pump(now, server, &mut effects);
+        }
+        effects
+    }
+
+    /// Applies one input. What it lets leave is sent by the next [`Outbound::flush`].
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
             Input::Loaded(server, last) => self.line(server).last = last,
-            Input::Told(sent) => self.told(now, sent, &mut effects),
+            Input::Told(sent) => self.told(sent),
             Input::Settled(server, number) => self.settled(now, server, number),
-            Input::Asked(server, ask) => self.asked(now, server, ask, &mut effects),
+            Input::Asked(server, ask) => self.asked(server, ask, &mut effects),
             Input::Ended(server, report) => {
                 self.line(server).add_report(report);
-                self.pump(now, server, &mut effects);
+                self.due.insert(server);
             }
             Input::News(server, notice) => {
                 self.line(server).add_notice(notice);
-                self.pump(now, server, &mut effects);
+                self.due.insert(server);
             }
             Input::Protected(server, ids) => self.protected(server, ids),
             Input::Pinned(server) => {
                 self.line(server).pinned = true;
-                self.pump(now, server, &mut effects);
+                self.due.insert(server);
             }
-            Input::Connected(server) => self.connected(now, server, &mut effects),
-            Input::Disconnected(server) => self.disconnected(now, server, &mut effects),
+            Input::Connected(server, address) => self.connected(server, address),
+            Input::Disconnected(server) => self.disconnected(now, server),
             Input::Dialling(server, addresses) => {
                 let line = self.line(server);
                 if line.tries.is_empty() {
@@ -135,7 +146,7 @@ impl Outbound {
             Input::Answered(server, batch, answer) => {
                 self.answered(now, server, batch, *answer, &mut effects)
             }
-            Input::Lost(server, batch) => self.lost(now, server, batch, &mut effects),
+            Input::Lost(server, batch) => self.lost(now, server, batch),
             Input::Reported(server, report) => {
                 self.settle(now, server, report.number, report.reply, &mut effects);
             }
@@ -167,7 +178,7 @@ impl Outbound {
         self.lines.entry(server).or_default()
     }
 
-    fn told(&mut self, now: Timestamp, sent: Sent, effects: &mut Vec<Effect>) {
+    fn told(&mut self, sent: Sent) {
         let server = sent.tell.server;
         let line = self.line(server);
         // What was there before this start may have been handed over by then.
@@ -176,7 +187,7 @@ impl Outbound {
         let entry =
             Entry { sent, state: TellState::Waiting(Timestamp::default()), handed, overdue: false };
         line.tells.entry(entry.sent.number).or_insert(entry);
-        self.pump(now, server, effects);
+        self.due.insert(server);
     }
 
     fn settled(&mut self, now: Timestamp, server: ServerId, number: u64) {
@@ -185,7 +196,7 @@ impl Outbound {
         line.note_advance(now);
     }
 
-    fn asked(&mut self, now: Timestamp, server: ServerId, ask: AskOut, effects: &mut Vec<Effect>) {
+    fn asked(&mut self, server: ServerId, ask: AskOut, effects: &mut Vec<Effect>) {
         let line = self.line(server);
         if line.asks.len() >= ASKS_WAITING_MAX {
             let problem = Problem::new(Code::Busy, "too many questions wait for that server")
@@ -194,7 +205,7 @@ impl Outbound {
             return;
         }
         line.asks.push_back(ask);
-        self.pump(now, server, effects);
+        self.due.insert(server);
     }
 
     fn protected(&mut self, server: ServerId, ids: BTreeMap<[u8; 32], Vec<u8>>) {
@@ -203,23 +214,24 @@ impl Outbound {
         line.protections = ids;
     }
 
-    fn connected(&mut self, now: Timestamp, server: ServerId, effects: &mut Vec<Effect>) {
+    fn connected(&mut self, server: ServerId, address: String) {
         let line = self.line(server);
         line.connected = true;
         line.dialling = false;
         // Contact resets the timer; the count goes back when a batch is answered.
         line.next_try_at = None;
-        line.tries.clear();
+        let reason = "connected, and no answer comes".to_owned();
+        line.tries = vec![Try { address, reason }];
         line.shown.clear();
         for entry in line.tells.values_mut() {
             if let TellState::Waiting(at) | TellState::Started(at) = &mut entry.state {
                 *at = Timestamp::default();
             }
         }
-        self.pump(now, server, effects);
+        self.due.insert(server);
     }
 
-    fn disconnected(&mut self, now: Timestamp, server: ServerId, effects: &mut Vec<Effect>) {
+    fn disconnected(&mut self, now: Timestamp, server: ServerId) {
         let line = self.line(server);
         line.connected = false;
         line.dialling = false;
@@ -227,7 +239,7 @@ impl Outbound {
         for (_, flight) in std::mem::take(&mut line.flights) {
             line.put_back(now, flight);
         }
-        self.pump(now, server, effects);
+        self.due.insert(server);
     }
 
     fn dial_failed(&mut self, now: Timestamp, server: ServerId, tries: Vec<Try>) {
@@ -286,7 +298,7 @@ impl Outbound {
         flight.presents.clear();
         // What was not answered at all is asked once more.
         line.put_back(now, flight);
-        self.pump(now, server, effects);
+        self.due.insert(server);
     }
 
     fn wait(&mut self, server: ServerId, number: u64, state: TellState) {
@@ -311,7 +323,7 @@ impl Outbound {
         effects.push(Effect::Settle(server, number, reply));
     }
 
-    fn lost(&mut self, now: Timestamp, server: ServerId, batch: u64, effects: &mut Vec<Effect>) {
+    fn lost(&mut self, now: Timestamp, server: ServerId, batch: u64) {
         let line = self.line(server);
         if let Some(flight) = line.flights.remove(&batch) {
             line.put_back(now, flight);
@@ -324,14 +336,14 @@ impl Outbound {
                 }
             }
         }
-        self.pump(now, server, effects);
+        self.due.insert(server);
     }
 
     fn tick(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let servers: Vec<ServerId> = self.lines.keys().copied().collect();
         for server in servers {
             self.expire(now, server, effects);
-            self.pump(now, server, effects);
+            self.due.insert(server);
         }
     }
 

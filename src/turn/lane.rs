@@ -151,9 +151,10 @@ impl Running<'_> {
     }
 
     pub(super) fn advance(&mut self, server: ServerId, incarnation: Incarnation, done_below: u64) {
-        let Ok(Some(lane)) = (&self.view() as &dyn Snapshot).lane(server) else { return };
-        let mut lane = lane.as_ref().clone();
-        if lane.incarnation == incarnation && lane.forget_below(done_below) {
+        // Also where we have no lane of that life yet: its numbers may go on from those of the life
+        // before, or ours may have gone back to before we met.
+        let Ok(mut lane) = self.lane_for(server, incarnation) else { return };
+        if lane.forget_below(done_below) {
             self.changes.insert(Key::Lane(server), Some(Row::Lane(Arc::new(lane))));
         }
     }

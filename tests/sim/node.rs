@@ -405,7 +405,9 @@ impl<'m> Process<'m> {
     // What the post wants.
 
     fn post(&mut self, now: Timestamp, input: post::Input) {
-        for effect in self.outbound.handle(now, input) {
+        let mut effects = self.outbound.handle(now, input);
+        effects.extend(self.outbound.flush(now));
+        for effect in effects {
             match effect {
                 post::Effect::Dial(server) => self.wants.push(Want::Dial(server)),
                 post::Effect::Send(to, batch, content) => {
@@ -490,7 +492,7 @@ impl<'m> Process<'m> {
 
     /// A connection is open.
     pub(crate) fn connected(&mut self, now: Timestamp, server: ServerId) {
-        self.post(now, post::Input::Connected(server));
+        self.post(now, post::Input::Connected(server, String::new()));
     }
 
     /// No connection is open any more.

@@ -21,6 +21,10 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) home: PathBuf,
     pub(crate) ready: Json,
+    /// What its process is started through, such as `nsenter` with its words; mostly nothing.
+    pub(crate) through: Vec<String>,
+    /// Where it listens when it has not run yet.
+    pub(crate) listen_first: Vec<String>,
     child: Option<Child>,
     folder: tempfile::TempDir,
 }
@@ -39,7 +43,18 @@ impl Node {
     pub(crate) fn home(name: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
-        Self { name: name.to_owned(), home, ready: Json::Null, child: None, folder }
+        Self {
+            name: name.to_owned(),
+            home,
+            ready: Json::Null,
+            through: Vec::new(),
+            listen_first: vec![
+                "/ip4/127.0.0.1/udp/0/quic-v1".to_owned(),
+                "/ip4/127.0.0.1/tcp/0".to_owned(),
+            ],
+            child: None,
+            folder,
+        }
     }
 
     /// A node that is ready, with first peers or without.
@@ -67,16 +82,14 @@ impl Node {
         self.file("bootstrap.toml", &format!("peers = [\n{}]\n", listed.concat()));
     }
 
-    /// Arguments of `run` that keep to loopback, with ports that stay the same over restarts.
+    /// Arguments of `run`: mostly they keep to loopback. Ports stay the same over restarts.
     fn run_arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> =
             ["run", "--json", "--name", &self.name, "--api", "127.0.0.1:0"]
                 .map(str::to_owned)
                 .to_vec();
         let again = self.listen();
-        let fresh =
-            vec!["/ip4/127.0.0.1/udp/0/quic-v1".to_owned(), "/ip4/127.0.0.1/tcp/0".to_owned()];
-        let listen = if again.is_empty() { fresh } else { again };
+        let listen = if again.is_empty() { self.listen_first.clone() } else { again };
         for address in listen {
             let address = address.split("/p2p/").next().unwrap_or_default().to_owned();
             arguments.extend(["--listen".to_owned(), address]);
@@ -95,8 +108,10 @@ impl Node {
             .append(true)
             .open(self.folder.path().join("log"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
-        let mut child = command
+        let mut words = self.through.clone();
+        words.push(env!("CARGO_BIN_EXE_freehold").to_owned());
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .arg("--home")
             .arg(&self.home)
             .current_dir(self.folder.path())
