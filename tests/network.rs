@@ -135,6 +135,19 @@ fn a_server_that_went_away_is_shown_as_away_with_the_time_of_the_next_try() {
 }
 
 #[test]
+fn a_bench_of_calls_is_shown_beside_exchanges_that_say_nothing() {
+    let (attic, _kitchen) = attic_that_knows_the_kitchen();
+
+    let measured = attic.done(&["bench", LAMP, "step", "--calls", "20"]);
+
+    assert_eq!((&measured["calls"], &measured["failed"]), (&json!(20), &json!(0)));
+    let bare = &measured["bare_exchange"];
+    assert!(bare["per_second"].as_f64() > measured["per_second"].as_f64(), "{measured}");
+    assert!(bare["ms"].as_f64() <= bare["p99_ms"].as_f64(), "{measured}");
+    attic.refused(&["peer", "ping", "nobody"], 4, "not_found");
+}
+
+#[test]
 fn two_machines_call_each_other_again_when_their_cable_is_mended() {
     let Some(cable) = Cable::laid() else { return };
     let (attic, kitchen) = cable.joined("udp/0/quic-v1");

@@ -777,11 +777,23 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "peer.ping",
         short: None,
-        about: "Measures the time to a server and back.",
+        about: "Measures the time of an exchange with a server that says nothing.",
         mode: Mode::Node,
         audience: Audience::Account,
-        args: &[arg("server", "its name or id", ArgKind::Text)],
-        results: &[field("server", "who answered"), field("ms", "milliseconds there and back")],
+        args: &[
+            arg("server", "its name or id", ArgKind::Text),
+            optional(
+                "times",
+                "how many exchanges, one after another; 1 unless told otherwise, at most 10000",
+                ArgKind::Count,
+            ),
+        ],
+        results: &[
+            field("server", "who answered"),
+            field("ms", "milliseconds there and back, the middle one"),
+            field("p99_ms", "milliseconds that 99 of 100 stayed below"),
+            field("per_second", "exchanges a second"),
+        ],
     },
     Command {
         name: "bootstrap.ls",

@@ -1,4 +1,5 @@
-//! `freehold bench`: measures calls of an action through the running node.
+//! `freehold bench`: measures calls of an action through the running node, beside exchanges with
+//! its server that say nothing.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use super::show::Output;
 use super::{Globals, Wish, client};
 use crate::model::{Code, Json, Problem};
 
+/// Exchanges that are measured beside the calls, at most.
+const EXCHANGES_MAX: u64 = 1_000;
 /// Calls at the same time, at most.
 const IN_FLIGHT_MAX: u64 = 1_024;
 
@@ -65,6 +68,7 @@ pub(super) async fn run(
             .get(index.min(times.len().saturating_sub(1)))
             .map(|time: &Duration| time.as_secs_f64() * 1_000.0)
     };
+    let bare = bare_exchange(globals, &element, calls).await?;
     let measured = json!({
         "calls": times.len(),
         "failed": failed,
@@ -73,9 +77,24 @@ pub(super) async fn run(
         "per_second": times.len() as f64 / elapsed.as_secs_f64(),
         "p50_ms": at(0.50),
         "p99_ms": at(0.99),
+        "bare_exchange": bare,
     });
     output.show("bench", &measured);
     Ok(Wish::Exit(u8::from(failed > 0)))
+}
+
+/// What exchanges cost with the server that the element is at, one after another; null where it is
+/// here.
+async fn bare_exchange(globals: &Globals, element: &str, calls: u64) -> Result<Json, Problem> {
+    let server = element.split_once('@').and_then(|(_, at)| at.split('/').next());
+    let Some(server) = server else { return Ok(Json::Null) };
+    let ping = json!({
+        "command": "peer.ping",
+        "args": {"server": server, "times": calls.min(EXCHANGES_MAX)},
+        "timeout_ms": globals.timeout_ms,
+    });
+    let answer = client(globals).call(&ping, globals.timeout_ms / 1_000).await?;
+    Ok(answer.body.get("result").cloned().unwrap_or_default())
 }
 
 async fn work(globals: &Globals, call: &Json, count: u64) -> (Vec<Duration>, u64) {

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::api::client::Client;
 use crate::model::{Code, Json, Problem};
-use crate::script::{parse_duration_ms, read_type};
+use crate::script::{bad_type, parse_duration_ms, read_type};
 use show::{Output, print_json};
 
 pub use show::print_problem;
@@ -181,22 +181,7 @@ fn check_type(output: Output, matches: &ArgMatches) -> Result<Wish, Problem> {
             }
             Ok(Wish::Exit(0))
         }
-        Err(mistakes) => {
-            let places: Vec<Json> = mistakes
-                .iter()
-                .map(|mistake| {
-                    json!({
-                        "line": mistake.line,
-                        "column": mistake.column,
-                        "says": mistake.says,
-                        "suggestion": mistake.suggestion,
-                    })
-                })
-                .collect();
-            let count = mistakes.len();
-            let says = format!("{path} has {count} mistake{}", if count == 1 { "" } else { "s" });
-            Err(Problem::new(Code::BadType, says).with("places", places))
-        }
+        Err(mistakes) => Err(bad_type(&path, &mistakes)),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::model::{
     Account, AccountId, CachedAccount, Code, Json, Key, Problem, Question, Row, ServerId,
-    SignedRecord, peer_id_of,
+    SignedRecord, hex, peer_id_of, unhex,
 };
 use crate::step::{AccountPlace, Halt, Step, not_offered};
 use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
@@ -227,17 +227,4 @@ fn show_cached(
         "cached_until": account.until.to_string(),
         "stale": stale,
     }))
-}
-
-/// Bytes as hexadecimal text.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads hexadecimal text.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }

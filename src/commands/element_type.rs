@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::{Code, Json, Key, Problem, Row, TypeDefinition, TypeId};
-use crate::script::{Mistake, read_type};
+use crate::model::{Code, Json, Key, Problem, Row, TypeDefinition, TypeId, hex};
+use crate::script::{bad_type, read_type};
 use crate::step::{Halt, Step};
 
 pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
     let owner = step.acting()?;
-    let file = read_type(step.word("source")).map_err(|mistakes| bad_type(&mistakes))?;
+    let file = read_type(step.word("source")).map_err(|mistakes| {
+        bad_type("the type file", &mistakes).hint("see all of them with: freehold type check FILE")
+    })?;
     let definition = file.definition;
     let name = definition.name.clone();
     let held = match step.stored().id_at(Key::TypeName(owner.id, name.key()))? {
@@ -41,30 +43,6 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
     Ok(json!({"id": id, "name": name, "revision": revision, "assumed": file.assumed}))
 }
 
-fn bad_type(mistakes: &[Mistake]) -> Problem {
-    let places: Vec<Json> = mistakes
-        .iter()
-        .map(|mistake| {
-            json!({
-                "line": mistake.line,
-                "column": mistake.column,
-                "says": mistake.says,
-                "suggestion": mistake.suggestion,
-            })
-        })
-        .collect();
-    let first = mistakes.first().map_or_else(String::new, |mistake| {
-        format!(": line {}, column {}: {}", mistake.line, mistake.column, mistake.says)
-    });
-    let says = match mistakes.len() {
-        1 => format!("the type file has a mistake{first}"),
-        count => format!("the type file has {count} mistakes{first}"),
-    };
-    Problem::new(Code::BadType, says)
-        .hint("see all of them with: freehold type check FILE")
-        .with("places", places)
-}
-
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
     let stored = step.stored();
     super::page::list(
@@ -93,7 +71,7 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "name": held.definition.name,
         "owner": held.owner,
         "revision": held.revision,
-        "hash": super::account::hex(&held.definition.hash()),
+        "hash": hex(&held.definition.hash()),
         "definition": definition,
     }))
 }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::account::{hex, unhex};
 use crate::model::{
     AccountId, Code, ElementId, EntryId, InboxEntry, InboxKind, Json, Key, Name, Problem,
-    Protection, ProtectionState, Row, Server, ServerId,
+    Protection, ProtectionState, Row, Server, ServerId, hex, unhex,
 };
 use crate::step::{Halt, Step};
 use crate::trust::{ProtectionClaim, issue_protection, verify_protection};

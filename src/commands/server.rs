@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::account::unhex;
 use crate::model::{
     Code, Json, Key, Limit, Name, Problem, ProtectionState, Row, Server, ServerId, ServerState,
-    SignedRecord,
+    SignedRecord, unhex,
 };
 use crate::step::{Halt, Step};
 use crate::trust::{Verified, decode_record};

@@ -45,4 +45,4 @@ pub use thing::{
     World,
 };
 pub use time::Timestamp;
-pub use value::{Json, Kind, KindMistake, Level, bytes_of, depth_of, suggest};
+pub use value::{Json, Kind, KindMistake, Level, bytes_of, depth_of, hex, suggest, unhex};

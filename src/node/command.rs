@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use super::clock;
 use super::hub::HubMessage;
 use super::pinned::Pinned;
 use super::start::Node;
@@ -58,7 +59,10 @@ pub(super) async fn run(
         "job.wait" => wait(node, text("job"), caller, timeout_ms).await,
         "peer.ls" => Ok(json!({"items": peers(node).await?, "next": null})),
         "peer.join" => join(node, text("address"), timeout_ms).await,
-        "peer.ping" => ping(node, text("server"), timeout_ms).await,
+        "peer.ping" => {
+            let times = args.get("times").and_then(Json::as_u64).unwrap_or(1);
+            ping(node, text("server"), times, timeout_ms).await
+        }
         "bootstrap.ls" => Ok(bootstrap_ls(node)),
         "bootstrap.add" => {
             let (_, key) = split(text("address"))?;
@@ -216,7 +220,10 @@ async fn join(node: &Node, address: &str, timeout_ms: u64) -> Result<Json, Probl
     }))
 }
 
-async fn ping(node: &Node, server: &str, timeout_ms: u64) -> Result<Json, Problem> {
+/// Exchanges in one measurement at most.
+const EXCHANGES_MAX: u64 = 10_000;
+
+async fn ping(node: &Node, server: &str, times: u64, timeout_ms: u64) -> Result<Json, Problem> {
     let stored = node.store.view()?;
     let id = (&stored as &dyn Snapshot)
         .id_at(Key::ServerName(crate::model::name_key(server)))?
@@ -225,16 +232,28 @@ async fn ping(node: &Node, server: &str, timeout_ms: u64) -> Result<Json, Proble
     let id = id.ok_or_else(|| {
         Problem::new(Code::NotFound, format!("there is no server '{server}' here"))
     })?;
-    let (reply, answer) = oneshot::channel();
-    node.hub.send(HubMessage::Ping(id, reply)).await.map_err(|_| stopping())?;
-    let waited = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
-    match waited.ok().and_then(Result::ok).flatten() {
-        Some(ms) => Ok(json!({"server": server, "ms": ms})),
-        None => Err(Problem::new(
-            Code::PeerUnreachable,
-            format!("there is no connection to '{server}'"),
-        )),
+    let mut took = Vec::new();
+    for _ in 0..times.clamp(1, EXCHANGES_MAX) {
+        let begun = clock::instant();
+        let (reply, answer) = oneshot::channel();
+        node.hub.send(HubMessage::Exchange(id, reply)).await.map_err(|_| stopping())?;
+        let waited = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
+        if !matches!(waited, Ok(Ok(()))) {
+            let says = format!("'{server}' does not answer, or there is no connection to it");
+            return Err(Problem::new(Code::PeerUnreachable, says)
+                .hint(format!("see why with: freehold server show {server}")));
+        }
+        took.push(begun.elapsed());
     }
+    let all: Duration = took.iter().sum();
+    took.sort();
+    let ms = |at: usize| took.get(at).map(|time| time.as_secs_f64() * 1_000.0);
+    Ok(json!({
+        "server": server,
+        "ms": ms(took.len() / 2),
+        "p99_ms": ms(took.len() * 99 / 100),
+        "per_second": took.len() as f64 / all.as_secs_f64(),
+    }))
 }
 
 fn bootstrap_ls(node: &Node) -> Json {

@@ -448,7 +448,9 @@ impl Commits {
         let mut jobs = Vec::new();
         for effect in flush.effects {
             match effect {
-                Effect::End(job, _) | Effect::Started(job) => jobs.push(job),
+                Effect::End(job, _) | Effect::Started(job) | Effect::Repeats(job, _) => {
+                    jobs.push(job);
+                }
                 Effect::Answer { ticket, .. } => {
                     self.outlet.let_out(&Changes::new(), vec![again(ticket)])
                 }

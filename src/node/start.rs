@@ -149,6 +149,7 @@ pub enum Answer {
 
 enum Progress {
     Started,
+    Repeats(JobId),
     Ended(Result<Json, Problem>),
 }
 
@@ -171,10 +172,10 @@ impl Outside {
         }
     }
 
-    fn started(&self, job: JobId) {
+    fn progress(&self, job: JobId, progress: Progress) {
         let waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiter) = waiters.get(&job) {
-            waiter.try_send(Progress::Started).ok();
+            waiter.try_send(progress).ok();
         }
     }
 }
@@ -190,7 +191,8 @@ impl Outlet for Outside {
         for effect in effects {
             match effect {
                 Effect::End(job, result) => self.end(job, result),
-                Effect::Started(job) => self.started(job),
+                Effect::Started(job) => self.progress(job, Progress::Started),
+                Effect::Repeats(job, held) => self.progress(job, Progress::Repeats(held)),
                 Effect::Show(events) => {
                     for event in &events {
                         // Nobody may be listening.
@@ -325,10 +327,14 @@ impl HubAsker {
         wait: Option<Duration>,
     ) -> Result<Answer, Problem> {
         let mut started = false;
+        let done = |result: Result<Json, Problem>| {
+            result.map(|result| Answer::Done { job: Some(id), result })
+        };
         let ended = async {
             loop {
                 match progress.recv().await {
-                    Some(Progress::Ended(result)) => return result,
+                    Some(Progress::Ended(result)) => return done(result),
+                    Some(Progress::Repeats(held)) => return self.made_before(held),
                     Some(Progress::Started) => {
                         started = true;
                         if wait == Some(Duration::ZERO) {
@@ -347,18 +353,26 @@ impl HubAsker {
             }
         };
         match result {
-            Some(result) => result.map(|result| Answer::Done { job: Some(id), result }),
+            Some(answer) => answer,
             None if started => Ok(Answer::Taken(id)),
             None => {
                 // Not taken yet: that is worth waiting for, since nothing was promised.
                 match progress.recv().await {
-                    Some(Progress::Ended(result)) => {
-                        result.map(|result| Answer::Done { job: Some(id), result })
-                    }
+                    Some(Progress::Ended(result)) => done(result),
+                    Some(Progress::Repeats(held)) => self.made_before(held),
                     Some(Progress::Started) => Ok(Answer::Taken(id)),
                     None => Err(Problem::new(Code::Busy, "the node is stopping")),
                 }
             }
+        }
+    }
+
+    /// What became of a call that was made before under the same key.
+    fn made_before(&self, job: JobId) -> Result<Answer, Problem> {
+        let held = commands::find_job(&self.store.view()?, job)?;
+        match held.and_then(|held| held.result()) {
+            Some(result) => result.map(|result| Answer::Done { job: Some(job), result }),
+            None => Ok(Answer::Taken(job)),
         }
     }
 
@@ -571,28 +585,7 @@ impl Node {
             return Ok(Answer::Done { job: None, result });
         }
         let idempotency = request.idempotency.map(|key| idempotency_of(&call.caller, &key));
-        match self.asker.submit(call, idempotency, wait).await {
-            Err(problem)
-                if idempotency.is_some() && problem.says == "this call was made before" =>
-            {
-                self.made_before(&problem).await
-            }
-            answer => answer,
-        }
-    }
-
-    async fn made_before(&self, problem: &Problem) -> Result<Answer, Problem> {
-        let job = problem
-            .more
-            .get("job")
-            .and_then(Json::as_str)
-            .and_then(|job| job.parse::<JobId>().ok());
-        let job = job.ok_or_else(|| problem.clone())?;
-        let held = commands::find_job(&self.store.view()?, job)?;
-        match held.and_then(|held| held.result()) {
-            Some(result) => result.map(|result| Answer::Done { job: Some(job), result }),
-            None => Ok(Answer::Taken(job)),
-        }
+        self.asker.submit(call, idempotency, wait).await
     }
 
     fn caller(&self, request: &Request) -> Result<Caller, Problem> {

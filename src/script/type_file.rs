@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde_json::json;
 use toml_edit::{Document, Item, Table, TableLike, Value};
 
 use super::machine::compile_error;
 use crate::model::{
-    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition, EventKind,
-    Group, Json, Kind, Level, Mapped, Name, On, VALUE_BYTES_DEFAULT, suggest,
+    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Code, Definition, EventDefinition,
+    EventKind, Group, Json, Kind, Level, Mapped, Name, On, Problem, VALUE_BYTES_DEFAULT, suggest,
 };
 
 /// Bytes of a type file at most.
@@ -32,6 +33,30 @@ pub struct Mistake {
     pub says: String,
     /// What may have been meant.
     pub suggestion: Option<String>,
+}
+
+/// What somebody is told whose type file, called `subject`, has mistakes: all of them, with their
+/// places.
+pub fn bad_type(subject: &str, mistakes: &[Mistake]) -> Problem {
+    let places: Vec<Json> = mistakes
+        .iter()
+        .map(|mistake| {
+            json!({
+                "line": mistake.line,
+                "column": mistake.column,
+                "says": mistake.says,
+                "suggestion": mistake.suggestion,
+            })
+        })
+        .collect();
+    let first = mistakes.first().map_or_else(String::new, |mistake| {
+        format!(": line {}, column {}: {}", mistake.line, mistake.column, mistake.says)
+    });
+    let count = match mistakes.len() {
+        1 => "a mistake".to_owned(),
+        count => format!("{count} mistakes"),
+    };
+    Problem::new(Code::BadType, format!("{subject} has {count}{first}")).with("places", places)
 }
 
 /// A type file that was read without a mistake.

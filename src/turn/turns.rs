@@ -134,6 +134,8 @@ pub enum ItemAnswer {
 pub enum Effect {
     /// Tell whoever waits that the job was taken.
     Started(JobId),
+    /// Tell whoever waits for the first that it is the second, made before under the same key.
+    Repeats(JobId, JobId),
     /// Tell whoever waits how the job ended.
     End(JobId, Result<Json, Problem>),
     /// Answer an item.
@@ -432,10 +434,7 @@ impl Running<'_> {
             let held = (&self.view() as &dyn Snapshot).id_at(Key::Idempotency(key));
             if let Ok(Some(held)) = held {
                 // The caller asks for what it has asked already: it is pointed at that job.
-                let held = JobId::from_bytes(held);
-                let says = "this call was made before";
-                let problem = Problem::new(Code::Conflict, says).with("job", held.to_string());
-                self.effects.push(Effect::End(call.id, Err(problem)));
+                self.effects.push(Effect::Repeats(call.id, JobId::from_bytes(held)));
                 return;
             }
             self.changes.insert(Key::Idempotency(key), Some(Row::Id(*call.id.as_bytes())));

@@ -333,6 +333,7 @@ impl<'m> Process<'m> {
     fn release(&mut self, now: Timestamp, effect: turn::Effect) {
         match effect {
             turn::Effect::Started(job) => self.wants.push(Want::Started(job)),
+            turn::Effect::Repeats(..) => {}
             turn::Effect::End(job, result) => self.wants.push(Want::End(job, result)),
             turn::Effect::Answer { ticket, answer } => {
                 let answer = match answer {
