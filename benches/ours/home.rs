@@ -1,6 +1,6 @@
 //! A home with one account, one world, one type and many elements, put there as rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use freehold::model::{
@@ -79,7 +79,17 @@ pub(crate) fn element(number: u64, charge: u64) -> (Key, Change) {
         (CHARGE.to_owned(), Json::from(charge)),
         ("label".to_owned(), Json::from(LABEL)),
     ]);
-    let element = Element { id, world: WORLD, type_id: LAMP, owner: ALICE, name: None, values };
+    let element = Element {
+        id,
+        world: WORLD,
+        type_id: LAMP,
+        owner: ALICE,
+        name: None,
+        values,
+        attributes_off: BTreeSet::new(),
+        parents_off: BTreeSet::new(),
+        in_sets: 0,
+    };
     (Key::Element(WORLD, id), Some(Row::Element(Arc::new(element))))
 }
 
@@ -102,6 +112,9 @@ fn household() -> Result<Changes, Fault> {
         revision: 1,
         used: true,
         definition: file.definition,
+        own: None,
+        parents: Vec::new(),
+        retired_at: None,
     };
     let rows = [
         (Key::Node, Row::Node(Arc::new(node))),

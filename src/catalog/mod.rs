@@ -3,9 +3,11 @@
 
 mod check;
 mod entries;
+mod events;
 
 pub use check::check_args;
 pub use entries::COMMANDS;
+pub use events::{EVENTS, SystemEvent};
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

@@ -14,8 +14,8 @@ use directories::ProjectDirs;
 use serde_json::json;
 
 use crate::api::client::Client;
-use crate::model::{Code, Json, Problem};
-use crate::script::{bad_type, parse_duration_ms, read_type};
+use crate::model::{Code, Json, Problem, parse_duration_ms};
+use crate::script::{bad_type, read_type};
 use show::{Output, print_json};
 
 pub use show::print_problem;

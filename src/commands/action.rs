@@ -33,7 +33,27 @@ fn kind_of(body: &Body) -> &'static str {
         Body::Reply(_) => "reply",
         Body::Script { .. } => "script",
         Body::Call(_) => "call",
+        Body::Ask(_) => "ask",
     }
+}
+
+/// The kinds of events that the system fires.
+pub(super) fn events(_: &mut Step<'_>) -> Result<Json, Halt> {
+    let items: Vec<Json> = crate::catalog::EVENTS
+        .iter()
+        .map(|event| {
+            json!({
+                "id": event.kind.id(),
+                "name": event.kind.as_str(),
+                "when": event.when,
+                "heard_by": event.heard_by,
+                "data": event.data,
+                "refusable": event.kind.has_before(),
+                "told": event.kind.has_after(),
+            })
+        })
+        .collect();
+    Ok(json!({"items": items, "next": null}))
 }
 
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {

@@ -1,4 +1,4 @@
-//! Elements: made, read, written, destroyed, here; read and written elsewhere.
+//! Elements: shown, read and written, here and elsewhere.
 
 use std::sync::Arc;
 
@@ -6,139 +6,10 @@ use serde_json::json;
 
 use super::account::PATIENCE_MS;
 use crate::model::{
-    AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId,
-    EventKind, Head, Json, Key, Kind, Level, LogId, Problem, Row, ServerId, TypeDefinition,
-    WorldId,
+    AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId, Head,
+    Json, Key, Kind, LogId, Problem, Row, ServerId, WorldId,
 };
-use crate::step::{Actor, Halt, Happened, Reading, Step, Target, not_offered};
-
-pub(super) fn create(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let world = step.world(step.text("world"))?;
-    super::world::check_owner(step, &world)?;
-    let owner = step.acting()?;
-    let element_type = step.element_type(step.word("type"), Some(world.owner))?;
-    let name = match step.text("name") {
-        Some(name) => Some(step.name(name)?),
-        None => None,
-    };
-    if let Some(name) = &name
-        && step.stored().id_at(Key::ElementName(world.id, name.key()))?.is_some()
-    {
-        let says = format!("the world '{}' has a '{name}' already", world.name);
-        return Err(Problem::new(Code::NameTaken, says).into());
-    }
-    let id = ElementId::at(step.now, step.random());
-    let mut element = Element {
-        id,
-        world: world.id,
-        type_id: element_type.id,
-        owner: owner.id,
-        name: name.clone(),
-        values: std::collections::BTreeMap::new(),
-    };
-    for (attribute, value) in step.arg("values").as_object().into_iter().flatten() {
-        let definition = step.attribute(&element_type, attribute)?;
-        let value = definition.check(value.clone()).map_err(|mistake| {
-            Problem::new(Code::WrongKind, format!("'{attribute}': {mistake}"))
-        })?;
-        element.values.insert(attribute.clone(), value);
-    }
-    let data = json!({"name": name, "type": element_type.definition.name, "owner": owner.id});
-    step.in_event(|step| make(step, &element, &element_type, data))?;
-    let shown = name.map_or_else(|| id.to_string(), |name| name.to_string());
-    Ok(json!({"id": id, "name": shown, "world": world.id}))
-}
-
-fn make(
-    step: &mut Step<'_>,
-    element: &Element,
-    element_type: &Arc<TypeDefinition>,
-    data: Json,
-) -> Result<(), Halt> {
-    step.fire_before(element, element_type, EventKind::ElementCreation, None, data.clone())?;
-    if !element_type.used {
-        let used = TypeDefinition { used: true, ..element_type.as_ref().clone() };
-        step.put(Key::Type(element_type.id), Row::Type(Arc::new(used)))?;
-    }
-    if let Some(name) = &element.name {
-        step.put(Key::ElementName(element.world, name.key()), Row::Id(*element.id.as_bytes()))?;
-    }
-    step.put(Key::Element(element.world, element.id), Row::Element(Arc::new(element.clone())))?;
-    step.happen(lifecycle(step, element, element_type, EventKind::ElementCreation));
-    step.wait_after(element, EventKind::ElementCreation, None, data);
-    Ok(())
-}
-
-fn lifecycle(
-    step: &Step<'_>,
-    element: &Element,
-    element_type: &TypeDefinition,
-    kind: EventKind,
-) -> Happened {
-    let definition = &element_type.definition;
-    let reads = |level| {
-        let attribute = definition.attributes.values().any(|attribute| attribute.read >= level);
-        attribute || definition.actions.values().any(|action| action.level >= level)
-    };
-    Happened {
-        kind,
-        name: None,
-        world: element.world,
-        element: element.id,
-        attribute: None,
-        value: Json::from(element.name.as_ref().map(|name| name.to_string())),
-        old: Json::Null,
-        by: step.call.caller.account(),
-        public: reads(Level::Public),
-        list: definition.protected.clone().filter(|_| reads(Level::Protected)),
-    }
-}
-
-pub(super) fn destroy(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let element = step.element_here(step.word("element"))?;
-    if step.acting()?.id != element.owner {
-        return Err(Problem::new(Code::NotPermitted, "only its owner may destroy an element")
-            .hint("name its owner with --as ACCOUNT")
-            .into());
-    }
-    let element_type = step.type_of(element.type_id)?;
-    let data =
-        json!({"name": element.name, "type": element_type.definition.name, "owner": element.owner});
-    // What is destroyed still hears the after-event of its own end.
-    step.in_event(|step| {
-        let heard =
-            step.fire_before(&element, &element_type, EventKind::ElementDestruction, None, data)?;
-        step.wait_after(&element, EventKind::ElementDestruction, None, heard);
-        Ok(())
-    })?;
-    if let Some(name) = &element.name {
-        step.change(Key::ElementName(element.world, name.key()), None)?;
-    }
-    step.change(Key::Element(element.world, element.id), None)?;
-    step.happen(lifecycle(step, &element, &element_type, EventKind::ElementDestruction));
-    Ok(json!({"id": element.id}))
-}
-
-pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let world = step.world(step.text("world"))?;
-    let stored = step.stored();
-    super::page::list(
-        step,
-        |id| Key::Element(world.id, ElementId::from_bytes(id)),
-        |row| match row {
-            Row::Element(element) => {
-                let element_type = stored.element_type(element.type_id).ok().flatten();
-                Some(json!({
-                    "id": element.id,
-                    "name": element.name.as_ref().map_or_else(|| element.id.to_string(), |name| name.to_string()),
-                    "type": element_type.map(|held| held.definition.name.to_string()),
-                    "owner": element.owner,
-                }))
-            }
-            _ => None,
-        },
-    )
-}
+use crate::step::{Actor, Halt, Reading, Step, Target, not_offered};
 
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
@@ -179,7 +50,7 @@ pub(super) fn get(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 /// What another server is given of a value: with it, how long and for whom it may be kept, and the
 /// number of its feed.
-fn get_for_server(step: &Step<'_>, text: &str, attribute: &str) -> Result<Json, Halt> {
+fn get_for_server(step: &mut Step<'_>, text: &str, attribute: &str) -> Result<Json, Halt> {
     let named = format!("{text} {attribute}");
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
     let reading = match step.read_value(Actor::Caller, &element, attribute) {

@@ -4,43 +4,178 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::{Code, Json, Key, Problem, Row, TypeDefinition, TypeId, hex};
+use crate::model::{
+    AccountId, Code, Definition, Group, Json, Key, Problem, Row, TypeDefinition, TypeId, hex,
+    with_parents,
+};
 use crate::script::{bad_type, read_type};
 use crate::step::{Halt, Step};
+
+/// Parents above each other at most.
+const DEPTH_MAX: usize = 16;
+/// Types that have one as a parent, at most.
+const CHILDREN_MAX: usize = 1_000;
 
 pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
     let owner = step.acting()?;
     let file = read_type(step.word("source")).map_err(|mistakes| {
         bad_type("the type file", &mistakes).hint("see all of them with: freehold type check FILE")
     })?;
-    let definition = file.definition;
-    let name = definition.name.clone();
+    let own = file.definition;
+    let name = own.name.clone();
     let held = match step.stored().id_at(Key::TypeName(owner.id, name.key()))? {
         Some(id) => Some(step.type_of(TypeId::from_bytes(id))?),
         None => None,
     };
+    if let Some(held) = &held
+        && held.used
+        && !held.own().grows_into(&own)
+    {
+        let says =
+            format!("the type '{name}' has elements: it may grow, but nothing of it may change");
+        return Err(Problem::new(Code::TypeInUse, says)
+            .hint("add attributes with defaults and actions, or publish it under another name")
+            .into());
+    }
+    let parents = parents(step, &own)?;
+    let ids: Vec<TypeId> = parents.iter().map(|parent| parent.id).collect();
+    check_groups(step, &own, owner.id)?;
     let next = match held {
-        Some(held) if held.definition.says_the_same(&definition) => held.as_ref().clone(),
-        Some(held) if held.used && !held.definition.grows_into(&definition) => {
-            let says = format!(
-                "the type '{name}' has elements: it may grow, but nothing of it may change"
-            );
-            return Err(Problem::new(Code::TypeInUse, says)
-                .hint("add attributes with defaults and actions, or publish it under another name")
-                .into());
+        Some(held) if held.own().says_the_same(&own) && held.parents == ids => {
+            held.as_ref().clone()
         }
         Some(held) => {
-            TypeDefinition { revision: held.revision + 1, definition, ..held.as_ref().clone() }
+            check_cycle(step, held.id, &parents)?;
+            let revision = held.revision + 1;
+            let definition = whole(&own, &parents)?;
+            let own = (!ids.is_empty()).then(|| Arc::new(own));
+            TypeDefinition { revision, definition, own, parents: ids, ..held.as_ref().clone() }
         }
-        None => {
-            let id = TypeId::at(step.now, step.random());
-            TypeDefinition { id, owner: owner.id, revision: 1, used: false, definition }
-        }
+        None => TypeDefinition {
+            id: TypeId::at(step.now, step.random()),
+            owner: owner.id,
+            revision: 1,
+            used: false,
+            definition: whole(&own, &parents)?,
+            own: (!ids.is_empty()).then(|| Arc::new(own)),
+            parents: ids,
+            retired_at: None,
+        },
     };
+    check_references(&next.definition)?;
     let (id, revision) = (next.id, next.revision);
+    for parent in &next.parents {
+        step.put(Key::TypeChild(*parent, id), Row::At(0))?;
+    }
     step.put(Key::TypeName(owner.id, name.key()), Row::Id(*id.as_bytes()))?;
     step.put(Key::Type(id), Row::Type(Arc::new(next)))?;
+    pass_on(step, id, 0)?;
     Ok(json!({"id": id, "name": name, "revision": revision, "assumed": file.assumed}))
+}
+
+fn bad(says: String) -> Halt {
+    Problem::new(Code::BadType, says).into()
+}
+
+fn whole(own: &Definition, parents: &[Arc<TypeDefinition>]) -> Result<Definition, Halt> {
+    with_parents(own, parents).map_err(|mistake| bad(mistake.to_string()))
+}
+
+fn parents(step: &Step<'_>, own: &Definition) -> Result<Vec<Arc<TypeDefinition>>, Halt> {
+    own.parents.iter().map(|name| step.element_type(name, None)).collect()
+}
+
+/// Checks that a type does not become its own ancestor.
+fn check_cycle(step: &Step<'_>, id: TypeId, parents: &[Arc<TypeDefinition>]) -> Result<(), Halt> {
+    for parent in parents {
+        if parent.id == id || step.ancestors(parent)?.contains(&id) {
+            let says =
+                format!("by its parent '{}' it would be its own ancestor", parent.definition.name);
+            return Err(bad(says));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every group that a file names is there.
+fn check_groups(step: &Step<'_>, own: &Definition, owner: AccountId) -> Result<(), Halt> {
+    let of_attributes = own
+        .attributes
+        .values()
+        .flat_map(|attribute| [&attribute.read_group, &attribute.write_group]);
+    for group in of_attributes.chain([&own.create_group, &own.see_group]) {
+        if let Group::Named(name) = group
+            && step.stored().id_at(Key::GroupName(owner, name.key()))?.is_none()
+        {
+            return Err(Problem::new(
+                Code::NotFound,
+                format!("there is no group '{name}' of yours"),
+            )
+            .hint(format!("make it with: freehold group add {name}"))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Checks that what actions listen to is there, in the file or in a parent.
+fn check_references(definition: &Definition) -> Result<(), Halt> {
+    for action in definition.actions.values() {
+        if let Some(name) = &action.attribute
+            && !definition.attributes.contains_key(name)
+        {
+            let says = format!("the action '{}': there is no attribute '{name}'", action.name);
+            return Err(bad(says));
+        }
+    }
+    let families =
+        definition.attributes.iter().filter_map(|(name, held)| Some((name, held.parent.as_ref()?)));
+    for (name, parent) in families {
+        if !definition.attributes.contains_key(parent) {
+            return Err(bad(format!("'{name}': there is no attribute '{parent}'")));
+        }
+    }
+    Ok(())
+}
+
+/// Gives what a type says now to the types that have it as a parent.
+fn pass_on(step: &mut Step<'_>, id: TypeId, depth: usize) -> Result<(), Halt> {
+    if depth > DEPTH_MAX {
+        return Err(bad(format!("parents are nested deeper than {DEPTH_MAX}")));
+    }
+    let key = |bytes| Key::TypeChild(id, TypeId::from_bytes(bytes));
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), CHILDREN_MAX)?;
+    for (key, _) in rows {
+        let Key::TypeChild(_, child) = key else { continue };
+        let held = step.type_of(child)?;
+        if !held.parents.contains(&id) {
+            // It has other parents by now.
+            step.change(key, None)?;
+            continue;
+        }
+        let parents: Vec<Arc<TypeDefinition>> =
+            held.parents.iter().map(|parent| step.type_of(*parent)).collect::<Result<_, _>>()?;
+        let definition = whole(held.own(), &parents)?;
+        if definition != held.definition {
+            let revision = held.revision + 1;
+            let next = TypeDefinition { revision, definition, ..held.as_ref().clone() };
+            step.put(Key::Type(child), Row::Type(Arc::new(next)))?;
+            pass_on(step, child, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn retire(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let held = step.element_type(step.word("type"), None)?;
+    if step.acting()?.id != held.owner {
+        let says = format!("only the owner of '{}' may retire it", held.definition.name);
+        return Err(Problem::new(Code::NotPermitted, says).into());
+    }
+    let retired_at = held.retired_at.or(Some(step.now));
+    let retired = TypeDefinition { retired_at, ..held.as_ref().clone() };
+    step.put(Key::Type(held.id), Row::Type(Arc::new(retired)))?;
+    Ok(json!({"id": held.id, "retired_at": retired_at.map(|at| at.to_string())}))
 }
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -72,6 +207,8 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "owner": held.owner,
         "revision": held.revision,
         "hash": hex(&held.definition.hash()),
+        "parents": held.parents,
+        "retired_at": held.retired_at.map(|at| at.to_string()),
         "definition": definition,
     }))
 }

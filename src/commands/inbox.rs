@@ -6,16 +6,17 @@ use crate::model::{EntryId, InboxKind, Json, Key, Row, peer_id_of};
 use crate::step::{Halt, Step};
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
-    if step.check_operator().is_err() {
-        // What waits so far is all for the operator; a key sees what is for its own accounts.
-        return Ok(json!({"items": [], "next": null}));
-    }
+    let is_operator = step.check_operator().is_ok();
+    let account = step.call.caller.account();
     let stored = step.stored();
     super::page::list(
         step,
         |id| Key::Inbox(EntryId::from_bytes(id)),
         |row| match row {
             Row::Inbox(entry) => {
+                if !is_operator && (entry.owner.is_none() || entry.owner != account) {
+                    return None;
+                }
                 let from = stored.server(entry.from).ok().flatten();
                 Some(json!({
                     "id": entry.id,
@@ -36,22 +37,29 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 pub(super) fn approve(step: &mut Step<'_>) -> Result<Json, Halt> {
-    step.check_operator()?;
-    let entry = step.inbox_entry(step.word("entry"))?;
-    match entry.kind {
-        InboxKind::Protection => super::protection::approved(step, &entry)?,
-        InboxKind::Server => super::server::go_on(step, entry.from)?,
-    }
-    step.change(Key::Inbox(entry.id), None)?;
-    Ok(json!({"id": entry.id}))
+    answer(step, true)
 }
 
 pub(super) fn deny(step: &mut Step<'_>) -> Result<Json, Halt> {
-    step.check_operator()?;
+    answer(step, false)
+}
+
+fn answer(step: &mut Step<'_>, yes: bool) -> Result<Json, Halt> {
     let entry = step.inbox_entry(step.word("entry"))?;
-    match entry.kind {
-        InboxKind::Protection => super::protection::denied(step, &entry)?,
-        InboxKind::Server => {}
+    let account = step.call.caller.account();
+    if entry.owner.is_none() || entry.owner != account {
+        step.check_operator()?;
+    }
+    match (entry.kind, yes) {
+        (InboxKind::Protection, true) => super::protection::approved(step, &entry)?,
+        (InboxKind::Protection, false) => super::protection::denied(step, &entry)?,
+        (InboxKind::Server, true) => super::server::go_on(step, entry.from)?,
+        (InboxKind::Server, false) => {}
+        (InboxKind::Question, yes) => {
+            if let Some((job, place)) = entry.waits.clone() {
+                step.decide(job, place, yes);
+            }
+        }
     }
     step.change(Key::Inbox(entry.id), None)?;
     Ok(json!({"id": entry.id}))

@@ -94,6 +94,7 @@ pub fn job_json(job: &Job, shown: impl Fn(crate::model::ServerId) -> String) -> 
                     Question::Ask { server, .. } => shown(*server),
                     Question::Meet(name) => name.clone(),
                     Question::Find(account) => account.to_string(),
+                    Question::Person { owner, .. } => owner.to_string(),
                 };
                 json!({"server": server, "since": job.started_at.to_string(), "tries": job.rounds})
             })

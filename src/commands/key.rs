@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::model::{
     ApiKey, Code, Damaged, Json, Key, KeyId, Problem, Row, Snapshot, Timestamp, name_key,
+    parse_duration_ms,
 };
-use crate::script::parse_duration_ms;
 use crate::step::{Halt, Step};
 
 /// What every key begins with, so that it is known when it is found somewhere.

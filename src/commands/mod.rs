@@ -3,14 +3,18 @@
 mod account;
 mod action;
 mod element;
+mod element_life;
+mod element_select;
 mod element_type;
 mod feed;
+mod group;
 mod inbox;
 mod job;
 mod key;
 mod page;
 mod protection;
 mod server;
+mod set;
 mod world;
 
 pub use job::{find_job, job_json};
@@ -32,12 +36,38 @@ pub fn find(name: &str) -> Option<Command> {
         "type.publish" => element_type::publish,
         "type.ls" => element_type::ls,
         "type.show" => element_type::show,
-        "element.create" => element::create,
-        "element.ls" => element::ls,
+        "element.create" => element_life::create,
+        "element.ls" => element_select::ls,
         "element.show" => element::show,
         "element.get" => element::get,
         "element.set" => element::set,
-        "element.destroy" => element::destroy,
+        "element.destroy" => element_life::destroy,
+        "element.give" => element_life::give,
+        "element.switch" => element_life::switch,
+        "set.add" => set::add,
+        "set.ls" => set::ls,
+        "set.show" => set::show,
+        "set.rm" => set::rm,
+        "set.enter" => set::enter,
+        "set.leave" => set::leave,
+        "set.child" => set::child,
+        "set.link" => set::link,
+        "set.push" => set::push,
+        "set.pop" => set::pop,
+        "set.shift" => set::shift,
+        "set.unshift" => set::unshift,
+        "set.union" => set::union,
+        "set.intersection" => set::intersection,
+        "set.difference" => set::difference,
+        "set.symmetric_difference" => set::symmetric_difference,
+        "set.mutual" => set::mutual,
+        "group.add" => group::add,
+        "group.ls" => group::ls,
+        "group.show" => group::show,
+        "group.member" => group::member,
+        "group.rm" => group::rm,
+        "type.retire" => element_type::retire,
+        "event.ls" => action::events,
         "action.ls" => action::ls,
         "action.show" => action::show,
         "action.call" => action::call,

@@ -233,6 +233,8 @@ pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
         list,
         protection: id,
         since: step.now,
+        owner: None,
+        waits: None,
     };
     step.put(Key::Inbox(id_of_entry), Row::Inbox(Arc::new(entry)))?;
     Ok(json!({"state": ProtectionState::Asked}))

@@ -164,6 +164,13 @@ pub enum Question {
     Meet(String),
     /// Which server is this account's home? Asked of the network.
     Find(AccountId),
+    /// A yes or a no of a person here, or of a program with a key.
+    Person {
+        /// Who answers.
+        owner: AccountId,
+        /// What is asked, as one sentence.
+        asks: String,
+    },
 }
 
 /// A question with the place at which it came up.

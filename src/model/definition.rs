@@ -7,21 +7,30 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Json, Kind, KindMistake, Level};
-use super::{AccountId, EventKind, Name, TypeId};
+use super::{AccountId, Bounds, EventKind, Name, Timestamp, TypeId};
 
 /// Bytes of a value as JSON, where the type does not say.
 pub const VALUE_BYTES_DEFAULT: usize = 4_096;
 /// Bytes of a value as JSON that a type may allow at most.
 pub const ATTRIBUTE_BYTES_MAX: usize = 32_768;
 
-/// Who, within a level, may read or write. More groups come with accounts' groups.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+/// How deep families of attributes and events are looked through.
+const FAMILY_MAX: usize = 16;
+
+/// Who, within a level, may do something.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
     /// The element's owner.
     Owner,
     /// Everyone at that level.
     Everyone,
+    /// The members of this group of the type's owner.
+    Named(Name),
+}
+
+const fn everyone() -> Group {
+    Group::Everyone
 }
 
 impl Group {
@@ -57,6 +66,28 @@ pub struct Attribute {
     pub max: Option<f64>,
     /// Bytes of a value as JSON at most.
     pub max_bytes: usize,
+    /// No child of the type may say otherwise.
+    #[serde(default)]
+    pub is_final: bool,
+    /// Its value is the type's, the same for all elements: it cannot be set on one.
+    #[serde(default)]
+    pub is_static: bool,
+    /// The attribute that it is one of the family of: who listens to that hears this too, and where
+    /// that is switched off or out of bounds, this is.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// It says when the element's time is over, in milliseconds since 1970.
+    #[serde(default)]
+    pub expires: bool,
+    /// Elements can be found by its value without looking at each.
+    #[serde(default)]
+    pub index: bool,
+    /// When and where it exists.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// The ancestor that defined it; none: the type itself.
+    #[serde(default)]
+    pub ancestor: Option<TypeId>,
 }
 
 impl Attribute {
@@ -95,6 +126,15 @@ pub struct EventDefinition {
     pub all_keys: Option<BTreeSet<String>>,
     /// Keys that must be there before any action sees it.
     pub required_keys: BTreeSet<String>,
+    /// RFC 9535 paths that must each match something in its data.
+    #[serde(default)]
+    pub paths: BTreeSet<String>,
+    /// The event that it is a child of: who listens to that hears this too.
+    #[serde(default)]
+    pub parent: Option<String>,
+    /// How often it is fired by itself on each element, in milliseconds.
+    #[serde(default)]
+    pub every_ms: Option<u64>,
 }
 
 /// What an action listens to.
@@ -158,6 +198,8 @@ pub enum Body {
     },
     /// Calls an action of another element.
     Call(CallBody),
+    /// Waits until a person has answered this question.
+    Ask(String),
 }
 
 /// A listener to events.
@@ -175,6 +217,18 @@ pub struct Action {
     pub priority: i16,
     /// What it does.
     pub body: Body,
+    /// Whether it hears what stands in the same sets instead of its own element; after-events alone.
+    #[serde(default)]
+    pub of_set: bool,
+    /// How many parents up it was defined; 0: by the type itself.
+    #[serde(default)]
+    pub depth: u8,
+    /// Whose type defined it, where that is an ancestor.
+    #[serde(default)]
+    pub defined_by: Option<AccountId>,
+    /// The ancestor that defined it.
+    #[serde(default)]
+    pub ancestor: Option<TypeId>,
 }
 
 impl Action {
@@ -191,6 +245,7 @@ impl Action {
                 action.attribute.clone(),
                 action.level,
                 action.priority,
+                (action.of_set, action.depth, action.ancestor),
             )
         };
         body && head(self) == head(other)
@@ -212,11 +267,24 @@ pub struct Definition {
     pub events: BTreeMap<String, EventDefinition>,
     /// Actions, by name.
     pub actions: BTreeMap<String, Arc<Action>>,
+    /// Types that it takes attributes, events and actions from, as the file names them: of several
+    /// that have a name, the first gives it.
+    #[serde(default)]
+    pub parents: Vec<String>,
+    /// When and where its elements exist.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Who may make elements from it.
+    #[serde(default = "everyone")]
+    pub create_group: Group,
+    /// Who sees its elements in lists.
+    #[serde(default = "everyone")]
+    pub see_group: Group,
 }
 
 impl Definition {
     /// The actions that listen to `on`, in the order in which they are asked: highest priority
-    /// first, then by name.
+    /// first, then those of the farthest ancestors, then by name.
     pub fn listeners<'a>(
         &'a self,
         on: &'a On,
@@ -225,19 +293,44 @@ impl Definition {
         let mut found: Vec<&Arc<Action>> = self
             .actions
             .values()
-            .filter(move |action| action.on == *on)
-            .filter(move |action| {
-                action.attribute.is_none() || action.attribute.as_deref() == attribute
+            .filter(move |action| self.hears(&action.on, on))
+            .filter(move |action| match (&action.attribute, attribute) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(heard), Some(name)) => {
+                    heard == name || self.family(name).any(|above| above == heard)
+                }
             })
             .collect();
-        found.sort_by_key(|action| std::cmp::Reverse(action.priority));
+        found.sort_by_key(|action| std::cmp::Reverse((action.priority, action.depth)));
         found.into_iter()
+    }
+
+    /// Whether who listens to `listened` hears `fired`: itself, or a child of it.
+    fn hears(&self, listened: &On, fired: &On) -> bool {
+        match (listened, fired) {
+            (On::Custom(listened), On::Custom(fired)) => {
+                let parent = |name: &&String| self.events.get(*name)?.parent.as_ref();
+                std::iter::successors(Some(fired), parent)
+                    .take(FAMILY_MAX)
+                    .any(|event| event == listened)
+            }
+            (listened, fired) => listened == fired,
+        }
+    }
+
+    /// The attributes that one is of the family of, nearest first.
+    pub fn family<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let parent = |name: &&'a str| self.attributes.get(*name)?.parent.as_deref();
+        std::iter::successors(parent(&name), parent).take(FAMILY_MAX)
     }
 
     /// Whether `later` only adds: attributes with their defaults, events and actions.
     pub fn grows_into(&self, later: &Self) -> bool {
         self.name.key() == later.name.key()
             && self.protected == later.protected
+            && self.parents == later.parents
+            && self.bounds == later.bounds
             && self.attributes.iter().all(|(name, held)| later.attributes.get(name) == Some(held))
             && self.events.iter().all(|(name, held)| later.events.get(name) == Some(held))
             && self.actions.iter().all(|(name, held)| {
@@ -247,7 +340,11 @@ impl Definition {
 
     /// Whether both say the same, wherever in their files it stands.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.description == other.description && self.grows_into(other) && other.grows_into(self)
+        let rest = |definition: &Self| {
+            let Self { description, create_group, see_group, .. } = definition;
+            (description.clone(), create_group.clone(), see_group.clone())
+        };
+        rest(self) == rest(other) && self.grows_into(other) && other.grows_into(self)
     }
 
     /// A hash of what the definition says.
@@ -269,6 +366,71 @@ pub struct TypeDefinition {
     pub revision: u32,
     /// Whether elements were made from it.
     pub used: bool,
-    /// What it says.
+    /// What it says, with what it takes from its parents.
     pub definition: Definition,
+    /// What its own file says; none where that is all.
+    #[serde(default)]
+    pub own: Option<Arc<Definition>>,
+    /// Its parents, in order.
+    #[serde(default)]
+    pub parents: Vec<TypeId>,
+    /// Since when no elements are made from it any more.
+    #[serde(default)]
+    pub retired_at: Option<Timestamp>,
+}
+
+impl TypeDefinition {
+    /// What its own file says.
+    pub fn own(&self) -> &Definition {
+        self.own.as_deref().unwrap_or(&self.definition)
+    }
+}
+
+/// Something final that a child says otherwise.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("'{attribute}' is final in {parent}: a child cannot say otherwise")]
+pub struct FinalMistake {
+    /// The attribute.
+    pub attribute: String,
+    /// The parent's name.
+    pub parent: Name,
+}
+
+/// A definition with what it takes from its parents: of several that have a name, the type itself
+/// comes first, then its parents in order.
+///
+/// # Errors
+/// It says something otherwise that is final in a parent.
+pub fn with_parents(
+    own: &Definition,
+    parents: &[Arc<TypeDefinition>],
+) -> Result<Definition, FinalMistake> {
+    let mut whole = own.clone();
+    for parent in parents {
+        let held = &parent.definition;
+        for (name, attribute) in &held.attributes {
+            if attribute.is_final && own.attributes.contains_key(name) {
+                let (attribute, parent) = (name.clone(), held.name.clone());
+                return Err(FinalMistake { attribute, parent });
+            }
+            whole.attributes.entry(name.clone()).or_insert_with(|| {
+                let mut inherited = attribute.clone();
+                inherited.ancestor.get_or_insert(parent.id);
+                inherited
+            });
+        }
+        for (name, event) in &held.events {
+            whole.events.entry(name.clone()).or_insert_with(|| event.clone());
+        }
+        for (name, action) in &held.actions {
+            whole.actions.entry(name.clone()).or_insert_with(|| {
+                let mut inherited = action.as_ref().clone();
+                inherited.depth = inherited.depth.saturating_add(1);
+                inherited.defined_by.get_or_insert(parent.owner);
+                inherited.ancestor.get_or_insert(parent.id);
+                Arc::new(inherited)
+            });
+        }
+    }
+    Ok(whole)
 }

@@ -1,6 +1,7 @@
 //! Events: what is about to happen or has happened.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{AccountId, ElementId, Json, LogId, Name, ServerId, Timestamp, WorldId};
 
@@ -16,12 +17,121 @@ pub enum EventKind {
     ElementCreation,
     /// An element is destroyed.
     ElementDestruction,
+    /// Many elements are made from a type by one call.
+    ElementBatchCreation,
+    /// An element gets another owner.
+    ElementOwnerChange,
+    /// A value is read: actions in order filter what the reader gets.
+    ValueChangeFiltered,
+    /// An attribute of an element is switched on.
+    AttributeOn,
+    /// An attribute of an element is switched off.
+    AttributeOff,
+    /// A parent of an element's type is switched on for it.
+    ParentOn,
+    /// A parent of an element's type is switched off for it.
+    ParentOff,
+    /// An element enters a set: told to the element.
+    ElementEntersSet,
+    /// An element leaves a set: told to the element.
+    ElementLeavesSet,
+    /// An element enters a set: told to the set.
+    SetElementAdded,
+    /// An element leaves a set: told to the set.
+    SetElementRemoved,
+    /// A set gets a child: told to the parent.
+    SetChildAdded,
+    /// A set loses a child: told to the parent.
+    SetChildRemoved,
+    /// A set gets a parent: told to the child.
+    SetParentAdded,
+    /// A set loses a parent: told to the child.
+    SetParentRemoved,
+    /// A link is made from a set: told to where it begins.
+    SetLinkMade,
+    /// A link from a set is removed: told to where it begins.
+    SetLinkRemoved,
+    /// A link is made to a set: told to where it ends.
+    SetLinkReceived,
+    /// A link to a set is removed: told to where it ends.
+    SetLinkLost,
+    /// A set takes in what is selected.
+    SetUnion,
+    /// A set keeps only what is selected too.
+    SetIntersection,
+    /// A set loses what is selected.
+    SetDifference,
+    /// A set keeps and takes in what stands in one of both alone.
+    SetSymmetricDifference,
+    /// An element is put at the end of a set.
+    SetPush,
+    /// The last element of a set is taken out.
+    SetPop,
+    /// An element is put at the beginning of a set.
+    SetUnshift,
+    /// The first element of a set is taken out.
+    SetShift,
+    /// What stands in both of two sets is asked for.
+    SetMutual,
+    /// A group is made.
+    GroupCreation,
+    /// A group is destroyed.
+    GroupDestruction,
+    /// A group gets a member.
+    GroupMemberAdded,
+    /// A group loses a member.
+    GroupMemberRemoved,
+    /// A member of a group becomes an admin of it.
+    GroupAdminAdded,
+    /// An admin of a group is one no more.
+    GroupAdminRemoved,
 }
 
+/// The namespace of system events' ids (RFC 9562, version 5 of their names).
+const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
+
 impl EventKind {
-    /// The kinds a type's actions can listen to with `before:` and `after:`.
-    pub const LISTENABLE: [Self; 3] =
-        [Self::ValueChange, Self::ElementCreation, Self::ElementDestruction];
+    /// Every kind.
+    pub const ALL: [Self; 38] = [
+        Self::ValueChange,
+        Self::Custom,
+        Self::ElementCreation,
+        Self::ElementDestruction,
+        Self::ElementBatchCreation,
+        Self::ElementOwnerChange,
+        Self::ValueChangeFiltered,
+        Self::AttributeOn,
+        Self::AttributeOff,
+        Self::ParentOn,
+        Self::ParentOff,
+        Self::ElementEntersSet,
+        Self::ElementLeavesSet,
+        Self::SetElementAdded,
+        Self::SetElementRemoved,
+        Self::SetChildAdded,
+        Self::SetChildRemoved,
+        Self::SetParentAdded,
+        Self::SetParentRemoved,
+        Self::SetLinkMade,
+        Self::SetLinkRemoved,
+        Self::SetLinkReceived,
+        Self::SetLinkLost,
+        Self::SetUnion,
+        Self::SetIntersection,
+        Self::SetDifference,
+        Self::SetSymmetricDifference,
+        Self::SetPush,
+        Self::SetPop,
+        Self::SetUnshift,
+        Self::SetShift,
+        Self::SetMutual,
+        Self::GroupCreation,
+        Self::GroupDestruction,
+        Self::GroupMemberAdded,
+        Self::GroupMemberRemoved,
+        Self::GroupAdminAdded,
+        Self::GroupAdminRemoved,
+    ];
 
     /// The kind's name in type files and answers.
     pub const fn as_str(self) -> &'static str {
@@ -30,7 +140,69 @@ impl EventKind {
             Self::Custom => "custom",
             Self::ElementCreation => "element_creation",
             Self::ElementDestruction => "element_destruction",
+            Self::ElementBatchCreation => "element_batch_creation",
+            Self::ElementOwnerChange => "element_owner_change",
+            Self::ValueChangeFiltered => "value_change_filtered",
+            Self::AttributeOn => "attribute_on",
+            Self::AttributeOff => "attribute_off",
+            Self::ParentOn => "parent_on",
+            Self::ParentOff => "parent_off",
+            Self::ElementEntersSet => "element_enters_set",
+            Self::ElementLeavesSet => "element_leaves_set",
+            Self::SetElementAdded => "set_element_added",
+            Self::SetElementRemoved => "set_element_removed",
+            Self::SetChildAdded => "set_child_added",
+            Self::SetChildRemoved => "set_child_removed",
+            Self::SetParentAdded => "set_parent_added",
+            Self::SetParentRemoved => "set_parent_removed",
+            Self::SetLinkMade => "set_link_made",
+            Self::SetLinkRemoved => "set_link_removed",
+            Self::SetLinkReceived => "set_link_received",
+            Self::SetLinkLost => "set_link_lost",
+            Self::SetUnion => "set_union",
+            Self::SetIntersection => "set_intersection",
+            Self::SetDifference => "set_difference",
+            Self::SetSymmetricDifference => "set_symmetric_difference",
+            Self::SetPush => "set_push",
+            Self::SetPop => "set_pop",
+            Self::SetUnshift => "set_unshift",
+            Self::SetShift => "set_shift",
+            Self::SetMutual => "set_mutual",
+            Self::GroupCreation => "group_creation",
+            Self::GroupDestruction => "group_destruction",
+            Self::GroupMemberAdded => "group_member_added",
+            Self::GroupMemberRemoved => "group_member_removed",
+            Self::GroupAdminAdded => "group_admin_added",
+            Self::GroupAdminRemoved => "group_admin_removed",
         }
+    }
+
+    /// The kind with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The constant id of its definition.
+    pub fn id(self) -> Uuid {
+        Uuid::new_v5(&NAMESPACE, self.as_str().as_bytes())
+    }
+
+    /// Whether actions can listen to it with `before:`: it may be refused.
+    pub const fn has_before(self) -> bool {
+        !matches!(self, Self::Custom)
+    }
+
+    /// Whether actions can listen to it with `after:`: it is told.
+    pub const fn has_after(self) -> bool {
+        !matches!(self, Self::Custom | Self::ValueChangeFiltered | Self::SetMutual)
+    }
+
+    /// Whether it is about one attribute.
+    pub const fn is_about_attribute(self) -> bool {
+        matches!(
+            self,
+            Self::ValueChange | Self::ValueChangeFiltered | Self::AttributeOn | Self::AttributeOff
+        )
     }
 }
 

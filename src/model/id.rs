@@ -76,6 +76,10 @@ id! {
     TypeId;
     /// An element.
     ElementId;
+    /// A group of accounts.
+    GroupId;
+    /// A timer.
+    TimerId;
     /// A call, seen as something that can be asked about.
     JobId;
     /// A feed's log: new at each incarnation.

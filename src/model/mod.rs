@@ -2,6 +2,7 @@
 //! randomness.
 
 mod bootstrap;
+mod bounds;
 mod call;
 mod definition;
 mod event;
@@ -9,6 +10,7 @@ mod id;
 mod name;
 mod problem;
 mod row;
+mod selection;
 mod server;
 mod settings;
 mod snapshot;
@@ -17,23 +19,25 @@ mod time;
 mod value;
 
 pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
+pub use bounds::{Area, Bounds, Cron, Schedule, TimeSpan, parse_duration_ms};
 pub use call::{
     ANSWERS_MAX, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
     JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, Reply, ReplyTo, Root,
     Tell, Touched,
 };
 pub use definition::{
-    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition, Group,
-    Mapped, On, TypeDefinition, VALUE_BYTES_DEFAULT,
+    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition,
+    FinalMistake, Group, Mapped, On, TypeDefinition, VALUE_BYTES_DEFAULT, with_parents,
 };
 pub use event::{Audience, Event, EventKind, Feed, Head};
 pub use id::{
-    AccountId, ElementId, EntryId, Incarnation, JobId, KeyId, LogId, ParseIdError, ServerId,
-    TypeId, WorldId,
+    AccountId, ElementId, EntryId, GroupId, Incarnation, JobId, KeyId, LogId, ParseIdError,
+    ServerId, TimerId, TypeId, WorldId,
 };
 pub use name::{Name, NameMistake, Place, PlaceMistake, key_of as name_key};
 pub use problem::{Code, Problem};
 pub use row::{Change, Changes, Key, Lane, Node, Outbox, Received, Row, Sent, Span, Turn};
+pub use selection::{Expr, Selection, SelectionMistake, Test, fits_pattern};
 pub use server::{
     Bond, Contact, InboxEntry, InboxKind, Limit, Protection, ProtectionState, Server, ServerState,
     Try, key_of_peer_bytes, key_of_peer_id, peer_bytes_of, peer_id_of,
@@ -41,8 +45,8 @@ pub use server::{
 pub use settings::{Settings, SettingsMistake};
 pub use snapshot::{Damaged, Layered, Snapshot};
 pub use thing::{
-    Account, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following, SignedRecord,
-    World,
+    Account, AccountGroup, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following,
+    Set, SignedRecord, Timer, TimerDoes, World,
 };
 pub use time::Timestamp;
 pub use value::{Json, Kind, KindMistake, Level, bytes_of, depth_of, hex, suggest, unhex};

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Account, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, ElementId,
-    EntryId, Event, Following, InboxEntry, Incarnation, Job, JobId, KeyId, LogId, Name, Protection,
-    Server, ServerId, SignedRecord, Tell, Timestamp, TypeDefinition, TypeId, World, WorldId,
+    Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element,
+    ElementId, EntryId, Event, Following, GroupId, InboxEntry, Incarnation, Job, JobId, KeyId,
+    LogId, Name, Protection, Server, ServerId, Set, SignedRecord, Tell, Timer, TimerId, Timestamp,
+    TypeDefinition, TypeId, World, WorldId,
 };
 
 /// What a row is found by. The order of keys is the order of their bytes in the store.
@@ -66,6 +67,37 @@ pub enum Key {
     CachedPlace(ServerId, String),
     /// A remote value: whose, of which element, for which reader (none: everyone), which attribute.
     CachedValue(ServerId, ElementId, Option<AccountId>, String),
+    /// An element of a type.
+    ElementOf(TypeId, WorldId, ElementId),
+    /// An element of a type by the value of an indexed attribute: a hash of the attribute's name,
+    /// and the value's beginning in an order of bytes.
+    ByValue(TypeId, [u8; 8], [u8; 16], WorldId, ElementId),
+    /// A set, by the element that defines it.
+    Set(WorldId, ElementId),
+    /// A member of a set, by its place there.
+    Member(WorldId, ElementId, u64, ElementId),
+    /// The place of an element in a set that it stands in: element, set.
+    MemberOf(WorldId, ElementId, ElementId),
+    /// A set and a child of it.
+    SetChild(WorldId, ElementId, ElementId),
+    /// A set and a parent of it.
+    SetParent(WorldId, ElementId, ElementId),
+    /// A link from a set to another.
+    SetLink(WorldId, ElementId, ElementId),
+    /// A link to a set from another.
+    SetLinked(WorldId, ElementId, ElementId),
+    /// A group.
+    Group(GroupId),
+    /// A group's name among its owner's.
+    GroupName(AccountId, String),
+    /// A member of a group.
+    GroupMember(GroupId, AccountId),
+    /// A timer, by when it is due.
+    Timer(Timestamp, TimerId),
+    /// When a timer of an element is due.
+    TimerOf(WorldId, ElementId, TimerId),
+    /// A type and a type that has it as a parent.
+    TypeChild(TypeId, TypeId),
 }
 
 impl Key {
@@ -97,7 +129,22 @@ impl Key {
             | Self::Lane(_)
             | Self::FeedAt(..)
             | Self::Following(..)
-            | Self::Idempotency(_) => false,
+            | Self::Idempotency(_)
+            | Self::ElementOf(..)
+            | Self::ByValue(..)
+            | Self::Set(..)
+            | Self::Member(..)
+            | Self::MemberOf(..)
+            | Self::SetChild(..)
+            | Self::SetParent(..)
+            | Self::SetLink(..)
+            | Self::SetLinked(..)
+            | Self::Group(_)
+            | Self::GroupName(..)
+            | Self::GroupMember(..)
+            | Self::Timer(..)
+            | Self::TimerOf(..)
+            | Self::TypeChild(..) => false,
         }
     }
 }
@@ -300,8 +347,16 @@ pub enum Row {
     Outbox(Arc<Outbox>),
     /// Under [`Key::Lane`].
     Lane(Arc<Lane>),
-    /// Under [`Key::FeedAt`]: a turn's number.
+    /// Under [`Key::FeedAt`]: a turn's number. Under [`Key::MemberOf`]: a place. Under
+    /// [`Key::TimerOf`]: a time. Under [`Key::GroupMember`]: 1 for an admin. Else nothing is said but
+    /// that the row is there.
     At(u64),
+    /// Under [`Key::Set`].
+    Set(Arc<Set>),
+    /// Under [`Key::Group`].
+    Group(Arc<AccountGroup>),
+    /// Under [`Key::Timer`].
+    Timer(Arc<Timer>),
     /// Under [`Key::Following`].
     Following(Arc<Following>),
     /// Under [`Key::CachedAccount`].

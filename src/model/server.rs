@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EntryId, Incarnation, Json, Name, ServerId, SignedRecord, Timestamp};
+use super::{
+    AccountId, EntryId, Incarnation, JobId, Json, Name, ServerId, SignedRecord, Timestamp,
+};
 
 /// Calls that a server may make in a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -112,6 +114,8 @@ pub enum InboxKind {
     Protection,
     /// A server is a copy of another, or one of us.
     Server,
+    /// An action asks before it decides.
+    Question,
 }
 
 /// Something that waits for a person.
@@ -132,6 +136,12 @@ pub struct InboxEntry {
     pub protection: Vec<u8>,
     /// Since when it waits.
     pub since: Timestamp,
+    /// Whose answer it waits for; none: the operator's.
+    #[serde(default)]
+    pub owner: Option<AccountId>,
+    /// The job that waits for the answer, and the place of its question.
+    #[serde(default)]
+    pub waits: Option<(JobId, String)>,
 }
 
 /// A try to reach an address, and why it failed.

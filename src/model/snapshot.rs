@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Account, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes, Contact, Element,
-    ElementId, EntryId, Following, InboxEntry, Job, JobId, Key, KeyId, Lane, Node, Outbox, Problem,
-    Protection, Row, Server, ServerId, Turn, TypeDefinition, TypeId, World, WorldId,
+    Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes,
+    Contact, Element, ElementId, EntryId, Following, GroupId, InboxEntry, Job, JobId, Key, KeyId,
+    Lane, Node, Outbox, Problem, Protection, Row, Server, ServerId, Set, Turn, TypeDefinition,
+    TypeId, World, WorldId,
 };
 
 /// A stored value does not match its checksum, or is not what its key says.
@@ -149,6 +150,12 @@ typed! {
     server(id: ServerId) -> Server Arc<Server>, Key::Server(id);
     /// A server on a list.
     protection(server: ServerId, list: &str) -> Protection Arc<Protection>, Key::Protection(server, list.to_owned());
+    /// A set.
+    set(world: WorldId, element: ElementId) -> Set Arc<Set>, Key::Set(world, element);
+    /// A group.
+    group(id: GroupId) -> Group Arc<AccountGroup>, Key::Group(id);
+    /// A number that says something by itself or by being there.
+    at(key: Key) -> At u64, key;
     /// An entry of the inbox.
     inbox(id: EntryId) -> Inbox Arc<InboxEntry>, Key::Inbox(id);
     /// A key for programs.

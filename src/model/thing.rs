@@ -1,12 +1,12 @@
 //! Things that are kept: accounts, worlds, elements, and what we know of others'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountId, ElementId, Head, Json, KeyId, Kind, LogId, Name, ServerId, Timestamp, TypeId,
-    WorldId,
+    AccountId, ElementId, GroupId, Head, Json, KeyId, Kind, LogId, Name, ServerId, TimerId,
+    Timestamp, TypeId, WorldId,
 };
 
 /// A signed record as it was received, byte for byte. What it says is read by `trust`.
@@ -79,6 +79,69 @@ pub struct Element {
     pub name: Option<Name>,
     /// The values that differ from their defaults, by attribute.
     pub values: BTreeMap<String, Json>,
+    /// Attributes that are switched off.
+    #[serde(default)]
+    pub attributes_off: BTreeSet<String>,
+    /// Parents of its type that are switched off.
+    #[serde(default)]
+    pub parents_off: BTreeSet<TypeId>,
+    /// How many sets it stands in.
+    #[serde(default)]
+    pub in_sets: u32,
+}
+
+/// A loose collection of elements of one world, defined by an element of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Set {
+    /// The element that defines it.
+    pub element: ElementId,
+    /// Where.
+    pub world: WorldId,
+    /// How many stand in it.
+    pub members: u64,
+    /// Since when.
+    pub added_at: Timestamp,
+}
+
+/// Members and admins, accounts of any server: the unit of permission.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AccountGroup {
+    /// Which.
+    pub id: GroupId,
+    /// Whose.
+    pub owner: AccountId,
+    /// Its name among its owner's groups.
+    pub name: Name,
+    /// Since when.
+    pub added_at: Timestamp,
+    /// The element that hears its events and carries its attributes, if its owner named one.
+    pub element: Option<(WorldId, ElementId)>,
+}
+
+/// A custom event that is fired at a time.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Timer {
+    /// Which.
+    pub id: TimerId,
+    /// Where.
+    pub world: WorldId,
+    /// On which element.
+    pub element: ElementId,
+    /// When, as it was meant: the next time is counted from here.
+    pub at: Timestamp,
+    /// How often again, in milliseconds; none: once.
+    pub every_ms: Option<u64>,
+    /// What happens then.
+    pub does: TimerDoes,
+}
+
+/// What a timer does.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum TimerDoes {
+    /// Fires a custom event with this data.
+    Fire(String, Json),
+    /// Destroys the element: its time is over.
+    Destroy,
 }
 
 /// A value of another server's element, as its home gave it.

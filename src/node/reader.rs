@@ -104,6 +104,9 @@ impl Readers {
                         answers.insert(need.place, Answer { question: need.question, result });
                     }
                 }
+                Read::Slow => {
+                    return Err(Problem::new(Code::Internal, "a script ran where none may run"));
+                }
                 Read::Changed => {
                     attempts += 1;
                     answers.clear();
@@ -122,17 +125,27 @@ impl Readers {
         now: Timestamp,
     ) -> Result<Read, Problem> {
         if catalog::find(&call.command).is_some_and(catalog::Command::is_quick) {
-            return self.run_now(&call, &answers, now);
+            match self.run_now(&call, &answers, now, true)? {
+                Read::Slow => {}
+                read => return Ok(read),
+            }
         }
         let internal = |says: String| Problem::new(Code::Internal, says);
         let permit = self.permits.acquire().await.map_err(|error| internal(error.to_string()))?;
         let this = self.clone();
-        let ran = tokio::task::spawn_blocking(move || this.run_now(&call, &answers, now)).await;
+        let ran =
+            tokio::task::spawn_blocking(move || this.run_now(&call, &answers, now, false)).await;
         drop(permit);
         ran.map_err(|error| internal(error.to_string()))?
     }
 
-    fn run_now(&self, call: &Call, answers: &Answers, now: Timestamp) -> Result<Read, Problem> {
+    fn run_now(
+        &self,
+        call: &Call,
+        answers: &Answers,
+        now: Timestamp,
+        hurried: bool,
+    ) -> Result<Read, Problem> {
         let held = self.machines.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let machine = match held {
             Some(machine) => machine,
@@ -140,7 +153,7 @@ impl Readers {
                 .map_err(|error| Problem::new(Code::Internal, error.to_string()))?,
         };
         let view = self.store.view()?;
-        let read = read(self.table, &view, &machine, &self.setting, call, answers, now);
+        let read = read(self.table, &view, &machine, &self.setting, call, answers, now, hurried);
         self.machines.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
         Ok(read)
     }

@@ -10,4 +10,4 @@ pub use host::{Asked, Host, Stop, Subject};
 pub use machine::{
     Ended, FUEL_PER_MS, Fuse, MEMORY_MAX, Machine, RUN_FUEL, RUN_MS, Script, compile_error,
 };
-pub use type_file::{Mistake, TypeFile, bad_type, parse_duration_ms, read_type};
+pub use type_file::{Mistake, TypeFile, bad_type, read_type};

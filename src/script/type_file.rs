@@ -9,8 +9,9 @@ use toml_edit::{Document, Item, Table, TableLike, Value};
 
 use super::machine::compile_error;
 use crate::model::{
-    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Code, Definition, EventDefinition,
-    EventKind, Group, Json, Kind, Level, Mapped, Name, On, Problem, VALUE_BYTES_DEFAULT, suggest,
+    ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, Bounds, CallBody, Code, Definition,
+    EventDefinition, EventKind, Group, Json, Kind, Level, Mapped, Name, On, Problem,
+    VALUE_BYTES_DEFAULT, parse_duration_ms, suggest,
 };
 
 /// Bytes of a type file at most.
@@ -19,6 +20,11 @@ const FILE_BYTES_MAX: usize = 256 * 1024;
 const MEMBERS_MAX: usize = 256;
 /// A remote reader may keep a value for a day at most.
 const CACHE_MS_MAX: u64 = 86_400_000;
+/// Parents of a type at most.
+const PARENTS_MAX: usize = 16;
+/// How often a timer may run, in milliseconds: from ten times a second to once a year.
+const EVERY_MS_MIN: u64 = 100;
+const EVERY_MS_MAX: u64 = 365 * 86_400_000;
 /// Characters of a refusal's sentence.
 const SENTENCE_MAX: usize = 200;
 
@@ -140,7 +146,18 @@ impl Reader<'_> {
     fn definition(&mut self, top: &Table) -> Definition {
         self.known(
             top,
-            &["name", "description", "parents", "protected", "attributes", "events", "actions"],
+            &[
+                "name",
+                "description",
+                "parents",
+                "protected",
+                "bounds",
+                "create_group",
+                "see_group",
+                "attributes",
+                "events",
+                "actions",
+            ],
         );
         let name = match self.name(top, "name") {
             Some(name) => name,
@@ -151,15 +168,7 @@ impl Reader<'_> {
                 Name::new("unnamed").unwrap_or_else(|_| unreachable!("it is a name"))
             }
         };
-        if top
-            .get("parents")
-            .is_some_and(|item| item.as_array().is_none_or(|array| !array.is_empty()))
-        {
-            self.mistake(
-                top.get("parents").and_then(Item::span),
-                "parents are not supported by this version",
-            );
-        }
+        let parents = self.parents(top);
         let protected = self.name(top, "protected");
         let attributes = self.members(top, "attributes", Self::attribute);
         let events = self.members(top, "events", Self::event);
@@ -168,7 +177,11 @@ impl Reader<'_> {
             name.clone_into(&mut action.name);
         }
         let actions = actions.into_iter().map(|(name, action)| (name, Arc::new(action))).collect();
-        self.check_attributes_of(top, &actions, &attributes);
+        if parents.is_empty() {
+            // With parents, a name may be one of theirs: that shows when it is published.
+            self.check_attributes_of(top, &actions, &attributes);
+        }
+        self.check_families(top, &attributes, &events, !parents.is_empty());
         let definition = Definition {
             name,
             description: self.string(top, "description").unwrap_or_default(),
@@ -176,9 +189,101 @@ impl Reader<'_> {
             attributes,
             events,
             actions,
+            parents,
+            bounds: self.bounds(top),
+            create_group: self.group(top, "create_group").unwrap_or(Group::Everyone),
+            see_group: self.group(top, "see_group").unwrap_or(Group::Everyone),
         };
         self.check_list(top, &definition);
         definition
+    }
+
+    fn parents(&mut self, top: &Table) -> Vec<String> {
+        let Some(item) = top.get("parents") else { return Vec::new() };
+        let names: Option<Vec<String>> = item.as_array().and_then(|array| {
+            array.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+        });
+        match names {
+            Some(names) if names.len() <= PARENTS_MAX => names,
+            Some(_) => {
+                self.mistake(item.span(), format!("a type has at most {PARENTS_MAX} parents"));
+                Vec::new()
+            }
+            None => {
+                self.mistake(item.span(), "'parents' must be a list of names of types");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Checks that each family ends, and that its members are there.
+    fn check_families(
+        &mut self,
+        top: &Table,
+        attributes: &BTreeMap<String, Attribute>,
+        events: &BTreeMap<String, EventDefinition>,
+        has_parents: bool,
+    ) {
+        let of_attributes: BTreeMap<&str, &str> = attributes
+            .iter()
+            .filter_map(|(name, held)| Some((name.as_str(), held.parent.as_deref()?)))
+            .collect();
+        let of_events: BTreeMap<&str, &str> = events
+            .iter()
+            .filter_map(|(name, held)| Some((name.as_str(), held.parent.as_deref()?)))
+            .collect();
+        let known_attributes: BTreeSet<&str> = attributes.keys().map(String::as_str).collect();
+        let known_events: BTreeSet<&str> = events.keys().map(String::as_str).collect();
+        for (what, family, known) in
+            [("attributes", of_attributes, known_attributes), ("events", of_events, known_events)]
+        {
+            for (name, parent) in &family {
+                let item = top.get(what).and_then(|item| item.get(name));
+                let span = item.and_then(|item| item.get("parent")).and_then(Item::span);
+                if !known.contains(parent) && !has_parents {
+                    let says = format!("there is no '{parent}' among the {what}");
+                    self.suggesting(span, says, suggest(parent, known.iter().copied()));
+                    continue;
+                }
+                let ancestors = std::iter::successors(Some(*parent), |at| family.get(at).copied());
+                if ancestors.take(family.len() + 1).any(|at| at == *name) {
+                    self.mistake(span, format!("'{name}' would be its own ancestor"));
+                }
+            }
+        }
+    }
+
+    fn bounds(&mut self, table: &dyn TableLike) -> Bounds {
+        let Some(item) = table.get("bounds") else { return Bounds::default() };
+        let Some(json) = table_json(item) else {
+            self.mistake(item.span(), "'bounds' must be a table without dates");
+            return Bounds::default();
+        };
+        match Bounds::from_json(&json) {
+            Ok(bounds) => bounds,
+            Err(mistakes) => {
+                for says in mistakes {
+                    self.mistake(item.span(), format!("bounds: {says}"));
+                }
+                Bounds::default()
+            }
+        }
+    }
+
+    fn group(&mut self, table: &dyn TableLike, key: &str) -> Option<Group> {
+        match self.string(table, key)?.as_str() {
+            "owner" => Some(Group::Owner),
+            "everyone" => Some(Group::Everyone),
+            _ => self.name(table, key).map(Group::Named),
+        }
+    }
+
+    fn flag(&mut self, table: &dyn TableLike, key: &str) -> bool {
+        let Some(item) = table.get(key) else { return false };
+        if item.as_bool().is_none() {
+            self.mistake(item.span(), format!("'{key}' must be true or false"));
+        }
+        item.as_bool().unwrap_or(false)
     }
 
     fn check_list(&mut self, top: &Table, definition: &Definition) {
@@ -263,6 +368,12 @@ impl Reader<'_> {
                 "min",
                 "max",
                 "max_bytes",
+                "final",
+                "static",
+                "parent",
+                "expires",
+                "index",
+                "bounds",
             ],
         );
         let words = Kind::ALL.map(Kind::as_str);
@@ -287,7 +398,22 @@ impl Reader<'_> {
             min: self.number(table, "min"),
             max: self.number(table, "max"),
             max_bytes: self.max_bytes(table),
+            is_final: self.flag(table, "final"),
+            is_static: self.flag(table, "static"),
+            parent: self.string(table, "parent"),
+            expires: self.flag(table, "expires"),
+            index: self.flag(table, "index"),
+            bounds: self.bounds(table),
+            ancestor: None,
         };
+        if attribute.expires && kind != Kind::Integer {
+            let says = "what expires says when, as an integer: milliseconds since 1970";
+            self.mistake(table.get("expires").and_then(Item::span), says);
+        }
+        if attribute.index && matches!(kind, Kind::Json | Kind::Position) {
+            let says = format!("a {} cannot be found by its value", kind.as_str());
+            self.mistake(table.get("index").and_then(Item::span), says);
+        }
         if let Some(item) = table.get("default") {
             match item.as_value().and_then(to_json) {
                 Some(value) => match attribute.check(value) {
@@ -312,13 +438,10 @@ impl Reader<'_> {
             self.assumed.push(format!("{name}: {level} is private, for the owner"));
         }
         let level_is = given.unwrap_or_default();
-        let word = self.one_of(table, group, &["owner", "everyone"]);
-        let group_is = match word.as_deref() {
-            Some("owner") => Group::Owner,
-            Some(_) => Group::Everyone,
-            None => Group::assumed_at(level_is),
-        };
-        if word.is_none() && level_is != Level::Private {
+        let named = self.group(table, group);
+        let assumed = named.is_none();
+        let group_is = named.unwrap_or_else(|| Group::assumed_at(level_is));
+        if assumed && level_is != Level::Private {
             self.assumed.push(format!("{name}: {group} is everyone"));
         }
         (level_is, group_is)
@@ -366,7 +489,7 @@ impl Reader<'_> {
     }
 
     fn event(&mut self, _name: &str, table: &dyn TableLike) -> Option<EventDefinition> {
-        self.known(table, &["all_keys", "required_keys"]);
+        self.known(table, &["all_keys", "required_keys", "paths", "parent", "every"]);
         let all_keys = self.strings(table, "all_keys");
         let required_keys = self.strings(table, "required_keys").unwrap_or_default();
         if let Some(all) = &all_keys
@@ -375,7 +498,37 @@ impl Reader<'_> {
             let span = table.get("required_keys").and_then(Item::span);
             self.mistake(span, format!("required key '{missing}' is not among all_keys"));
         }
-        Some(EventDefinition { all_keys, required_keys })
+        let paths = self.strings(table, "paths").unwrap_or_default();
+        for path in &paths {
+            if let Err(error) = serde_json_path::JsonPath::parse(path) {
+                let span = table.get("paths").and_then(Item::span);
+                self.mistake(span, format!("'{path}' is no JSON path: {error}"));
+            }
+        }
+        let every_ms = self.every(table);
+        if let Some(key) = required_keys.first().filter(|_| every_ms.is_some()) {
+            let says = format!("what is fired by itself has no data, so nothing fills in '{key}'");
+            self.mistake(table.get("every").and_then(Item::span), says);
+        }
+        let parent = self.string(table, "parent");
+        Some(EventDefinition { all_keys, required_keys, paths, parent, every_ms })
+    }
+
+    fn every(&mut self, table: &dyn TableLike) -> Option<u64> {
+        let text = self.string(table, "every")?;
+        let span = table.get("every").and_then(Item::span);
+        match parse_duration_ms(&text) {
+            Some(ms) if (EVERY_MS_MIN..=EVERY_MS_MAX).contains(&ms) => Some(ms),
+            Some(_) => {
+                self.mistake(span, "a timer runs every 100ms at most, and every 365d at least");
+                None
+            }
+            None => {
+                let says = format!("'{text}' is no span of time: write 500ms, 5s, 10m or 24h");
+                self.mistake(span, says);
+                None
+            }
+        }
     }
 
     fn action(&mut self, name: &str, table: &dyn TableLike) -> Option<Action> {
@@ -383,10 +536,12 @@ impl Reader<'_> {
             table,
             &[
                 "on",
+                "of",
                 "attribute",
                 "level",
                 "priority",
                 "portable",
+                "ask",
                 "script",
                 "refuse",
                 "accept",
@@ -406,14 +561,21 @@ impl Reader<'_> {
         if level.is_none() && table.get("level").is_none() {
             self.assumed.push(format!("{name}: level is private"));
         }
+        let of_set = self.one_of(table, "of", &["self", "set"]).as_deref() == Some("set");
         let priority = self.priority(table);
         let attribute = self.string(table, "attribute");
         let on = self.on(name, table);
         let body = self.body(name, table);
         let on = on?;
-        if attribute.is_some()
-            && !matches!(on, On::Before(EventKind::ValueChange) | On::After(EventKind::ValueChange))
-        {
+        let about = match &on {
+            On::Before(kind) | On::After(kind) => kind.is_about_attribute(),
+            On::Custom(_) => false,
+        };
+        if of_set && !matches!(on, On::After(_)) {
+            let says = "of what stands in the same set, only after-events are heard";
+            self.mistake(table.get("of").and_then(Item::span), says);
+        }
+        if attribute.is_some() && !about {
             self.mistake(
                 table.get("attribute").and_then(Item::span),
                 format!("{on} is not about an attribute"),
@@ -426,6 +588,10 @@ impl Reader<'_> {
             level: level.unwrap_or_default(),
             priority,
             body: body?,
+            of_set,
+            depth: 0,
+            defined_by: None,
+            ancestor: None,
         })
     }
 
@@ -453,9 +619,14 @@ impl Reader<'_> {
             return None;
         };
         let span = table.get("on").and_then(Item::span);
-        let kinds = EventKind::LISTENABLE.map(EventKind::as_str);
-        let kind =
-            |word: &str| EventKind::LISTENABLE.into_iter().find(|kind| kind.as_str() == word);
+        let when = text.split(':').next().unwrap_or_default().to_owned();
+        let fits = move |kind: &EventKind| match when.as_str() {
+            "before" => kind.has_before(),
+            _ => kind.has_after(),
+        };
+        let kinds: Vec<&str> =
+            EventKind::ALL.iter().filter(|kind| fits(kind)).map(|kind| kind.as_str()).collect();
+        let kind = |word: &str| EventKind::named(word).filter(&fits);
         match text.split_once(':') {
             Some(("event", custom)) => match Name::new(custom) {
                 Ok(custom) => Some(On::Custom(custom.as_str().to_owned())),
@@ -469,7 +640,7 @@ impl Reader<'_> {
                 Some(kind) => Some(On::After(kind)),
                 None => {
                     let says = format!("there is no event '{word}': {}", kinds.join(", "));
-                    self.suggesting(span, says, suggest(word, kinds));
+                    self.suggesting(span, says, suggest(word, kinds.iter().copied()));
                     None
                 }
             },
@@ -484,7 +655,7 @@ impl Reader<'_> {
     }
 
     fn body(&mut self, name: &str, table: &dyn TableLike) -> Option<Body> {
-        let bodies = ["script", "refuse", "accept", "reply", "call"];
+        let bodies = ["script", "refuse", "accept", "reply", "call", "ask"];
         let given: Vec<&str> =
             bodies.into_iter().filter(|body| table.get(body).is_some()).collect();
         let [body] = given.as_slice() else {
@@ -505,6 +676,7 @@ impl Reader<'_> {
             "refuse" => self.refuse(item),
             "accept" => self.accept(item),
             "reply" => self.reply(item),
+            "ask" => self.ask(item),
             _ => self.call(table, item),
         }
     }
@@ -547,6 +719,19 @@ impl Reader<'_> {
                     item.span(),
                     format!("refuse needs a sentence of 1 to {SENTENCE_MAX} characters"),
                 );
+                None
+            }
+        }
+    }
+
+    fn ask(&mut self, item: &Item) -> Option<Body> {
+        match item.as_str() {
+            Some(sentence) if (1..=SENTENCE_MAX).contains(&sentence.chars().count()) => {
+                Some(Body::Ask(sentence.to_owned()))
+            }
+            Some(_) | None => {
+                let says = format!("ask needs a sentence of 1 to {SENTENCE_MAX} characters");
+                self.mistake(item.span(), says);
                 None
             }
         }
@@ -689,6 +874,25 @@ fn span_of(table: &dyn TableLike) -> Option<Range<usize>> {
     table.iter().next().and_then(|(name, _)| table.key(name)).and_then(toml_edit::Key::span)
 }
 
+/// A TOML table as JSON; none where it is no table, or holds a date or a time.
+fn table_json(item: &Item) -> Option<Json> {
+    let members = item.as_table_like()?.iter().map(|(key, item)| {
+        let value = match item {
+            // Bounds are times, which JSON has as text.
+            Item::Value(Value::Datetime(time)) => Some(Json::from(time.value().to_string())),
+            Item::Value(value) => to_json(value),
+            Item::ArrayOfTables(tables) => tables
+                .iter()
+                .map(|table| table_json(&Item::Table(table.clone())))
+                .collect::<Option<Vec<_>>>()
+                .map(Json::Array),
+            other => table_json(other),
+        };
+        value.map(|value| (key.to_owned(), value))
+    });
+    members.collect::<Option<serde_json::Map<_, _>>>().map(Json::Object)
+}
+
 /// A TOML value as JSON; none where it holds a date or a time.
 fn to_json(value: &Value) -> Option<Json> {
     match value {
@@ -708,21 +912,6 @@ fn to_json(value: &Value) -> Option<Json> {
     }
 }
 
-/// Reads `500ms`, `5s`, `10m`, `24h` or `30d`, in milliseconds.
-pub fn parse_duration_ms(text: &str) -> Option<u64> {
-    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
-    let number: u64 = digits.parse().ok()?;
-    let unit = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.checked_mul(unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -736,7 +925,7 @@ mod tests {
         let on = &file.definition.attributes["on"];
         assert_eq!((on.read, on.write, on.cache_ms), (Level::Public, Level::Protected, 5_000));
         let secret = &file.definition.attributes["secret"];
-        assert_eq!((secret.read, secret.read_group), (Level::Private, Group::Owner));
+        assert_eq!((secret.read, secret.read_group.clone()), (Level::Private, Group::Owner));
         assert!(file.assumed.contains(&"secret: read is private, for the owner".to_owned()));
         assert_eq!(file.definition.actions["curfew"].priority, 10);
     }
@@ -791,21 +980,6 @@ refuse = "no"
             if let Some(text) = LAMP.get(..end) {
                 let _ = read_type(text);
             }
-        }
-    }
-
-    #[test]
-    fn spans_of_time_are_read_with_their_unit() {
-        let table = [
-            ("500ms", Some(500)),
-            ("5s", Some(5_000)),
-            ("24h", Some(CACHE_MS_MAX)),
-            ("5", None),
-            ("s", None),
-            ("5 s", None),
-        ];
-        for (text, want) in table {
-            assert_eq!(parse_duration_ms(text), want, "{text}");
         }
     }
 }

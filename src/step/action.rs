@@ -9,7 +9,7 @@ use serde_json_path::JsonPath;
 use super::host::Runner;
 use super::{Actor, Halt, Step, Target};
 use crate::model::{
-    Action, Body, CallBody, Code, Element, Json, Mapped, On, Problem, TypeDefinition,
+    Action, Body, CallBody, Code, Element, Json, Mapped, On, Problem, Question, TypeDefinition,
 };
 use crate::script::{Ended, RUN_FUEL, Script};
 
@@ -32,7 +32,7 @@ impl Listener<'_> {
         Actor::Action {
             element: self.element.id,
             owner: self.element.owner,
-            type_owner: self.element_type.owner,
+            type_owner: self.action.defined_by.unwrap_or(self.element_type.owner),
         }
     }
 
@@ -80,6 +80,22 @@ impl Step<'_> {
             }
             Body::Script { source, line } => self.run_script(listener, source, *line, data),
             Body::Call(call) => self.run_call(listener, call, data),
+            Body::Ask(sentence) => self.ask_person(listener, sentence),
+        }
+    }
+
+    /// Asks the element's owner, and waits for a yes or a no.
+    fn ask_person(&mut self, listener: Listener<'_>, sentence: &str) -> Result<Option<Json>, Halt> {
+        if self.reading > 0 {
+            let says = "nobody is asked in person while a question is answered";
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        let owner = listener.element.owner;
+        let question = Question::Person { owner, asks: sentence.to_owned() };
+        match self.question("person", question)? {
+            Ok(answer) if answer == Json::Bool(true) => Ok(None),
+            Ok(_) => Err(refused(&listener, &format!("the answer was no: {sentence}")).into()),
+            Err(problem) => Err(problem.into()),
         }
     }
 
@@ -90,6 +106,9 @@ impl Step<'_> {
         line: u32,
         data: &Json,
     ) -> Result<Option<Json>, Halt> {
+        if self.hurried {
+            return Err(Halt::Slow);
+        }
         let name = listener.name();
         let script = Script { source, name: &name, line };
         let savepoint = self.savepoint();

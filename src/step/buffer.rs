@@ -1,14 +1,14 @@
 //! The buffer: what a step has changed so far, and what it may still use up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::tz::TimeZone;
 
 use super::{Command, Ended, Halt};
 use crate::model::{
     AccountId, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId, Event,
-    EventKind, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId, Snapshot,
-    Tell, Timestamp, WorldId,
+    EventKind, JobId, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId,
+    Snapshot, Tell, Timestamp, WorldId,
 };
 use crate::script::Machine;
 use crate::trust::KeyPair;
@@ -18,7 +18,7 @@ pub(super) const DEPTH_MAX: u32 = 64;
 /// Bytes of a job's trace from one run.
 const TRACE_BYTES_MAX: usize = 4_096;
 /// Rows that one step may change.
-const CHANGES_MAX: usize = 10_000;
+const CHANGES_MAX: usize = 60_000;
 
 /// Where a step runs: what is the same for all steps of a node.
 pub struct Setting {
@@ -73,6 +73,17 @@ pub(super) struct Waiting {
     pub(super) data: Json,
 }
 
+/// A person's answer to a question of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decided {
+    /// Which job.
+    pub job: JobId,
+    /// The place of the question.
+    pub place: String,
+    /// Whether it was a yes.
+    pub yes: bool,
+}
+
 /// A place in the buffer to which it can be rolled back.
 #[derive(Clone, Copy)]
 pub(super) struct Savepoint {
@@ -102,6 +113,7 @@ pub struct Step<'a> {
     stored_events: Vec<Event>,
     tells: Vec<Tell>,
     sends: Vec<Call>,
+    decided: Vec<Decided>,
     trace: Vec<String>,
     traced: usize,
     needs: Vec<Need>,
@@ -115,6 +127,10 @@ pub struct Step<'a> {
     pub(super) reading: u32,
     pub(super) end: Option<Halt>,
     pub(super) fresh: bool,
+    /// Which element's action wrote an attribute of another in the outermost event at hand.
+    pub(super) writers: HashMap<(ElementId, String), ElementId>,
+    /// Whether a script would take too long here.
+    pub(super) hurried: bool,
 }
 
 /// What a step leaves behind.
@@ -132,6 +148,8 @@ pub struct Left {
     pub tells: Vec<Tell>,
     /// What is to be called here afterwards; empty unless it was done.
     pub sends: Vec<Call>,
+    /// Questions that a person answered; empty unless it was done.
+    pub decided: Vec<Decided>,
     /// What its scripts logged.
     pub trace: Vec<String>,
     /// What is left of its root's budget.
@@ -169,6 +187,7 @@ impl<'a> Step<'a> {
             stored_events: Vec::new(),
             tells: Vec::new(),
             sends: Vec::new(),
+            decided: Vec::new(),
             trace: Vec::new(),
             traced: 0,
             needs: Vec::new(),
@@ -181,7 +200,14 @@ impl<'a> Step<'a> {
             reading: u32::from(only_reading),
             end: None,
             fresh: false,
+            writers: HashMap::new(),
+            hurried: false,
         }
+    }
+
+    /// The same step where no script may run: one that meets a script ends at once.
+    pub fn hurried(self) -> Self {
+        Self { hurried: true, ..self }
     }
 
     /// Runs a command to its end.
@@ -194,6 +220,7 @@ impl<'a> Step<'a> {
             (Err(Halt::Problem(problem)), true) => Ended::Problem(problem),
             (Err(Halt::Forward(tell)), true) => Ended::Forward(tell),
             (Err(Halt::Changed), true) => Ended::Changed,
+            (Err(Halt::Slow), true) => Ended::Slow,
             (Err(Halt::Needs | Halt::Memory), true) => {
                 Ended::Problem(Problem::new(Code::Internal, "the step ended without a reason"))
             }
@@ -209,6 +236,7 @@ impl<'a> Step<'a> {
             stored_events: if done { self.stored_events } else { Vec::new() },
             tells: self.tells,
             sends: self.sends,
+            decided: if done { self.decided } else { Vec::new() },
             trace: self.trace,
             budget: self.budget,
         }
@@ -279,6 +307,11 @@ impl<'a> Step<'a> {
     /// Notes a call to be made here once this is committed.
     pub fn send_here(&mut self, call: Call) {
         self.sends.push(call);
+    }
+
+    /// Notes that a person answered a question of a job.
+    pub fn decide(&mut self, job: JobId, place: String, yes: bool) {
+        self.decided.push(Decided { job, place, yes });
     }
 
     /// Adds a line to the trace, as far as there is room.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json_path::JsonPath;
+
 use super::action::{Listener, Replies};
 use super::buffer::{DEPTH_MAX, Happened, Waiting};
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Action, Code, Element, EventKind, Json, On, Problem, TypeDefinition, suggest,
+    AccountId, Code, Element, EventKind, Json, Level, On, Problem, TypeDefinition, suggest,
 };
 
 impl Step<'_> {
@@ -38,6 +40,9 @@ impl Step<'_> {
             result = self.tell_afters().and(result);
         }
         self.depth -= 1;
+        if self.depth == 0 {
+            self.writers.clear();
+        }
         result.inspect_err(|_| self.rollback(savepoint))
     }
 
@@ -49,6 +54,59 @@ impl Step<'_> {
             self.fire_after(&element, &element_type, kind, attribute.as_deref(), data)?;
         }
         Ok(())
+    }
+
+    /// Does what makes up one event of several elements, each of which hears a kind of its own:
+    /// they are asked in order, then it is done, then they are told.
+    ///
+    /// # Errors
+    /// One of them refuses, or it cannot be done.
+    pub fn around<T>(
+        &mut self,
+        subjects: &[(&Element, EventKind)],
+        data: &Json,
+        done: impl FnOnce(&mut Self) -> Result<T, Halt>,
+    ) -> Result<T, Halt> {
+        self.in_event(|step| {
+            for (element, kind) in subjects {
+                let element_type = step.type_of(element.type_id)?;
+                step.fire_before(element, &element_type, *kind, None, data.clone())?;
+            }
+            let result = done(step)?;
+            for (element, kind) in subjects {
+                let element_type = step.type_of(element.type_id)?;
+                step.note(element, &element_type, *kind, data.clone());
+                step.wait_after(element, *kind, None, data.clone());
+            }
+            Ok(result)
+        })
+    }
+
+    /// Notes that something happened to an element as a whole, for whoever may see anything of it.
+    pub fn note(
+        &mut self,
+        element: &Element,
+        element_type: &TypeDefinition,
+        kind: EventKind,
+        value: Json,
+    ) {
+        let definition = &element_type.definition;
+        let reads = |level| {
+            let attribute = definition.attributes.values().any(|attribute| attribute.read >= level);
+            attribute || definition.actions.values().any(|action| action.level >= level)
+        };
+        self.happen(Happened {
+            kind,
+            name: None,
+            world: element.world,
+            element: element.id,
+            attribute: None,
+            value,
+            old: Json::Null,
+            by: self.call.caller.account(),
+            public: reads(Level::Public),
+            list: definition.protected.clone().filter(|_| reads(Level::Protected)),
+        });
     }
 
     /// Notes an after-event.
@@ -81,10 +139,7 @@ impl Step<'_> {
         attribute: Option<&str>,
         mut data: Json,
     ) -> Result<Json, Halt> {
-        let on = On::Before(kind);
-        let actions: Vec<Arc<Action>> =
-            element_type.definition.listeners(&on, attribute).cloned().collect();
-        for action in &actions {
+        for action in &self.listeners(element, element_type, &On::Before(kind), attribute) {
             let listener = Listener { element, element_type, action };
             self.run_listener(listener, &mut data)?;
         }
@@ -104,11 +159,40 @@ impl Step<'_> {
         mut data: Json,
     ) -> Result<(), Halt> {
         let on = On::After(kind);
-        let actions: Vec<Arc<Action>> =
-            element_type.definition.listeners(&on, attribute).cloned().collect();
-        for action in &actions {
+        for action in &self.listeners(element, element_type, &on, attribute) {
             let listener = Listener { element, element_type, action };
             self.run_listener(listener, &mut data)?;
+        }
+        self.tell_neighbours(element, &on, attribute, data)
+    }
+
+    /// Tells what stands in the same sets and listens to that.
+    fn tell_neighbours(
+        &mut self,
+        element: &Element,
+        on: &On,
+        attribute: Option<&str>,
+        data: Json,
+    ) -> Result<(), Halt> {
+        for id in self.neighbours(element)? {
+            let Some(neighbour) = self.stored().element(element.world, id)? else { continue };
+            let element_type = self.type_of(neighbour.type_id)?;
+            for action in &self.neighbours_listeners(&neighbour, &element_type, on, attribute) {
+                let listener =
+                    Listener { element: &neighbour, element_type: &element_type, action };
+                // It hears what its owner may read.
+                let readable = match attribute {
+                    Some(name) => self.read_value(listener.actor(), element, name).is_ok(),
+                    None => true,
+                };
+                if readable {
+                    let mut told = data.clone();
+                    if let Some(members) = told.as_object_mut() {
+                        members.insert("element".to_owned(), Json::from(element.id.to_string()));
+                    }
+                    self.run_listener(listener, &mut told)?;
+                }
+            }
         }
         Ok(())
     }
@@ -126,9 +210,7 @@ impl Step<'_> {
     ) -> Result<Replies, Halt> {
         let element_type = self.type_of(element.type_id)?;
         check_data(&element_type, name, &data)?;
-        let on = On::Custom(name.to_owned());
-        let actions: Vec<Arc<Action>> =
-            element_type.definition.listeners(&on, None).cloned().collect();
+        let actions = self.listeners(element, &element_type, &On::Custom(name.to_owned()), None);
         if actions.is_empty() {
             return Err(no_such_event(&element_type, name).into());
         }
@@ -177,12 +259,17 @@ fn check_data(element_type: &TypeDefinition, name: &str, data: &Json) -> Result<
             None => problem.into(),
         });
     }
-    match event.required_keys.iter().find(|key| !object.contains_key(*key)) {
-        Some(key) => {
-            Err(Problem::new(Code::Usage, format!("the event '{name}' needs '{key}'")).into())
-        }
-        None => Ok(()),
+    if let Some(key) = event.required_keys.iter().find(|key| !object.contains_key(*key)) {
+        return Err(Problem::new(Code::Usage, format!("the event '{name}' needs '{key}'")).into());
     }
+    for path in &event.paths {
+        let matches = JsonPath::parse(path).is_ok_and(|path| !path.query(data).is_empty());
+        if !matches {
+            let says = format!("the data of the event '{name}' does not match {path}");
+            return Err(Problem::new(Code::Usage, says).into());
+        }
+    }
+    Ok(())
 }
 
 fn no_such_event(element_type: &TypeDefinition, name: &str) -> Problem {

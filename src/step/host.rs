@@ -162,7 +162,7 @@ impl<'r, 's> Runner<'r, 's> {
 
 /// Whether a problem ends the whole step, whatever a script does.
 fn is_final(code: Code) -> bool {
-    matches!(code, Code::ScriptBudget | Code::Damaged | Code::Internal)
+    matches!(code, Code::ScriptBudget | Code::Conflict | Code::Damaged | Code::Internal)
 }
 
 impl Host for Runner<'_, '_> {

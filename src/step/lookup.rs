@@ -388,6 +388,26 @@ impl Step<'_> {
         self.stored().element_type(id)?.ok_or_else(|| missing("type", &id.to_string()).into())
     }
 
+    /// The types above a type: its parents, their parents, and so on.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn ancestors(
+        &self,
+        element_type: &TypeDefinition,
+    ) -> Result<std::collections::BTreeSet<TypeId>, Halt> {
+        let mut found = std::collections::BTreeSet::new();
+        let mut waiting = element_type.parents.clone();
+        while let Some(id) = waiting.pop() {
+            if found.insert(id)
+                && let Some(parent) = self.stored().element_type(id)?
+            {
+                waiting.extend(parent.parents.iter().copied());
+            }
+        }
+        Ok(found)
+    }
+
     /// An element by `NAME`, `ACCOUNT/WORLD/NAME`, `ACCOUNT@SERVER/WORLD/NAME` or id.
     ///
     /// # Errors

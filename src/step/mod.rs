@@ -5,17 +5,23 @@
 mod action;
 mod buffer;
 mod event;
+mod exist;
 mod host;
+mod index;
 mod lookup;
 mod remote;
 mod right;
+mod set;
+mod timer;
 mod value;
 
 pub use action::{Listener, Replies};
-pub use buffer::{Happened, Left, Setting, Step};
+pub use buffer::{Decided, Happened, Left, Setting, Step};
+pub use index::{by_value, index_bytes, of_type};
 pub use lookup::{AccountPlace, Target, account_by};
 pub use remote::outdated;
 pub use right::{Actor, not_offered};
+pub use set::{End, Tie};
 pub use value::Reading;
 
 use crate::model::{Damaged, Json, Need, Problem, Tell};
@@ -31,6 +37,8 @@ pub enum Halt {
     Changed,
     /// Its whole content is one call at another server.
     Forward(Box<Tell>),
+    /// It must run a script, and there is no time for one here.
+    Slow,
     /// A script used up the memory of a machine that held garbage: once more in a fresh one.
     Memory,
 }
@@ -60,6 +68,8 @@ pub enum Ended {
     Changed,
     /// It is forwarded as it is.
     Forward(Box<Tell>),
+    /// It must run a script where none may run.
+    Slow,
 }
 
 /// The type of a command's function.

@@ -2,7 +2,8 @@
 
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Attribute, Bond, Caller, Code, Element, ElementId, Level, Problem, TypeDefinition,
+    AccountId, Attribute, Bond, Caller, Code, Element, ElementId, Group, GroupId, Key, Level,
+    Problem, TypeDefinition,
 };
 use crate::trust::{self, Refusal, Right, Standing};
 
@@ -71,40 +72,47 @@ impl Step<'_> {
         }
     }
 
-    /// Checks that somebody of this standing may read an attribute.
+    /// Checks that `actor` may read an attribute.
     ///
     /// # Errors
     /// They may not.
     pub fn check_read(
         &self,
-        standing: Standing,
+        actor: Actor,
+        element: &Element,
         attribute: &Attribute,
         name: &str,
+        element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
-        let right = Right { level: attribute.read, group: attribute.read_group };
+        let standing = self.standing(actor, element, element_type)?;
+        let owner_only = self.is_owners_alone(actor, &attribute.read_group, element_type)?;
+        let right = Right { level: attribute.read, owner_only };
         if trust::may(right, standing) {
             return Ok(());
         }
-        let seen = self.sees(standing, attribute);
+        let seen = self.sees(actor, standing, attribute, element_type)?;
         Err(self.denied(trust::refusal(right, standing, seen), name, None).into())
     }
 
-    /// Checks that somebody of this standing may write an attribute.
+    /// Checks that `actor` may write an attribute.
     ///
     /// # Errors
     /// They may not.
     pub fn check_write(
         &self,
-        standing: Standing,
+        actor: Actor,
+        element: &Element,
         attribute: &Attribute,
         name: &str,
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
-        let right = Right { level: attribute.write, group: attribute.write_group };
+        let standing = self.standing(actor, element, element_type)?;
+        let owner_only = self.is_owners_alone(actor, &attribute.write_group, element_type)?;
+        let right = Right { level: attribute.write, owner_only };
         if trust::may(right, standing) {
             return Ok(());
         }
-        let seen = self.sees(standing, attribute);
+        let seen = self.sees(actor, standing, attribute, element_type)?;
         let list = element_type.definition.protected.as_ref();
         let refusal = trust::refusal(right, standing, seen);
         Err(self.denied(refusal, name, list.map(|list| list.as_str())).into())
@@ -112,14 +120,55 @@ impl Step<'_> {
 
     /// Whether an action of this level is offered to somebody of this standing.
     pub fn is_offered(&self, standing: Standing, level: Level) -> bool {
-        let group = crate::model::Group::assumed_at(level);
-        trust::may(Right { level, group }, standing)
+        let owner_only = crate::model::Group::assumed_at(level) == Group::Owner;
+        trust::may(Right { level, owner_only }, standing)
     }
 
-    fn sees(&self, standing: Standing, attribute: &Attribute) -> bool {
+    /// Whether a group leaves `actor` out, unless they own the element.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn is_owners_alone(
+        &self,
+        actor: Actor,
+        group: &Group,
+        element_type: &TypeDefinition,
+    ) -> Result<bool, Halt> {
+        let name = match group {
+            Group::Owner => return Ok(true),
+            Group::Everyone => return Ok(false),
+            Group::Named(name) => name,
+        };
+        let account = match actor {
+            Actor::Caller => self.call.caller.account(),
+            Actor::Action { owner, .. } => Some(owner),
+        };
+        let Some(account) = account else { return Ok(true) };
+        if account == element_type.owner {
+            return Ok(false);
+        }
+        let held = self.stored().id_at(Key::GroupName(element_type.owner, name.key()))?;
+        let Some(id) = held else { return Ok(true) };
+        let member = Key::GroupMember(GroupId::from_bytes(id), account);
+        Ok(self.stored().at(member)?.is_none())
+    }
+
+    fn sees(
+        &self,
+        actor: Actor,
+        standing: Standing,
+        attribute: &Attribute,
+        element_type: &TypeDefinition,
+    ) -> Result<bool, Halt> {
         let rights =
-            [(attribute.read, attribute.read_group), (attribute.write, attribute.write_group)];
-        rights.into_iter().any(|(level, group)| trust::may(Right { level, group }, standing))
+            [(attribute.read, &attribute.read_group), (attribute.write, &attribute.write_group)];
+        for (level, group) in rights {
+            let owner_only = self.is_owners_alone(actor, group, element_type)?;
+            if trust::may(Right { level, owner_only }, standing) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The problem that a refusal of the gate is told as.

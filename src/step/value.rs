@@ -47,16 +47,50 @@ impl Step<'_> {
         element.values.get(name).unwrap_or(&attribute.default).clone()
     }
 
-    /// Reads an attribute of a local element.
+    /// Reads an attribute of a local element, as its actions let it be read.
     ///
     /// # Errors
-    /// There is none, or `actor` has no right to it.
-    pub fn read_value(&self, actor: Actor, element: &Element, name: &str) -> Result<Reading, Halt> {
+    /// There is none, `actor` has no right to it, or an action refuses.
+    pub fn read_value(
+        &mut self,
+        actor: Actor,
+        element: &Element,
+        name: &str,
+    ) -> Result<Reading, Halt> {
         let element_type = self.type_of(element.type_id)?;
-        let attribute = self.attribute(&element_type, name)?;
-        let standing = self.standing(actor, element, &element_type)?;
-        self.check_read(standing, attribute, name)?;
-        Ok(Reading { value: self.value_of(element, name, attribute), attribute: attribute.clone() })
+        let attribute = self.attribute_of(element, &element_type, name)?;
+        self.check_read(actor, element, attribute, name, &element_type)?;
+        let value = self.value_of(element, name, attribute);
+        let is_own = matches!(actor, Actor::Action { element: own, .. } if own == element.id);
+        let value = if is_own {
+            value
+        } else {
+            self.filtered(element, &element_type, name, attribute, value)?
+        };
+        Ok(Reading { value, attribute: attribute.clone() })
+    }
+
+    /// What a reader gets of a value: the actions on the filter event change it in order. Nothing
+    /// else may change there.
+    fn filtered(
+        &mut self,
+        element: &Element,
+        element_type: &Arc<TypeDefinition>,
+        name: &str,
+        attribute: &Attribute,
+        value: Json,
+    ) -> Result<Json, Halt> {
+        let kind = EventKind::ValueChangeFiltered;
+        if !hears(element_type, &On::Before(kind), name) {
+            return Ok(value);
+        }
+        let data = json!({"attribute": name, "value": value});
+        self.reading += 1;
+        let heard =
+            self.in_event(|step| step.fire_before(element, element_type, kind, Some(name), data));
+        self.reading -= 1;
+        let value = heard?.get("value").cloned().unwrap_or_default();
+        if value.is_null() { Ok(value) } else { checked(attribute, name, value) }
     }
 
     /// Sets an attribute of a local element: fires its before-event, writes, notes the after-event.
@@ -72,10 +106,14 @@ impl Step<'_> {
         value: Json,
     ) -> Result<Json, Halt> {
         let element_type = self.type_of(element.type_id)?;
-        let attribute = self.attribute(&element_type, name)?;
-        let standing = self.standing(actor, element, &element_type)?;
-        self.check_write(standing, attribute, name, &element_type)?;
+        let attribute = self.attribute_of(element, &element_type, name)?;
+        self.check_write(actor, element, attribute, name, &element_type)?;
+        if attribute.is_static {
+            let says = format!("'{name}' is the type's, the same for all its elements");
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
         let value = checked(attribute, name, value)?;
+        self.note_writer(actor, element, name)?;
         self.in_event(|step| step.write(element, &element_type, name, attribute, value))
     }
 
@@ -90,13 +128,15 @@ impl Step<'_> {
         let value = self.ask_before_write(element, element_type, name, attribute, value)?;
         // An action before may have written other values of the same element.
         let current = self.stored().element(element.world, element.id)?;
-        let mut changed = current.as_deref().unwrap_or(element).clone();
+        let current = current.as_deref().unwrap_or(element);
+        let mut changed = current.clone();
         let old = self.value_of(&changed, name, attribute);
         if value == attribute.default {
             changed.values.remove(name);
         } else {
             changed.values.insert(name.to_owned(), value.clone());
         }
+        self.reindex(element_type, Some(current), Some(&changed), Some(name))?;
         self.put(Key::Element(element.world, element.id), Row::Element(Arc::new(changed)))?;
         let (public, list) = match attribute.read {
             Level::Public => (true, element_type.definition.protected.clone()),
@@ -115,11 +155,32 @@ impl Step<'_> {
             public,
             list,
         });
-        if hears(element_type, &On::After(EventKind::ValueChange), name) {
+        let heard = hears(element_type, &On::After(EventKind::ValueChange), name);
+        if heard || element.in_sets > 0 {
             let data = json!({"attribute": name, "old": old, "value": value});
             self.wait_after(element, EventKind::ValueChange, Some(name), data);
         }
         Ok(value)
+    }
+
+    /// Notes which element's action writes another element's attribute: two that do so in one event
+    /// contradict each other.
+    fn note_writer(&mut self, actor: Actor, element: &Element, name: &str) -> Result<(), Halt> {
+        let Actor::Action { element: writer, .. } = actor else { return Ok(()) };
+        if writer == element.id {
+            return Ok(());
+        }
+        let place = (element.id, name.to_owned());
+        match self.writers.insert(place, writer) {
+            Some(other) if other != writer => {
+                let says = format!(
+                    "actions of two elements, {other} and {writer}, write '{name}' of {} in one event",
+                    element.id
+                );
+                Err(Problem::new(Code::Conflict, says).into())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The value to be written, as the actions before leave it.

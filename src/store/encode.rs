@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::model::{Damaged, Key, Row};
+use crate::model::{
+    AccountId, Damaged, ElementId, GroupId, Key, Row, TimerId, Timestamp, TypeId, WorldId,
+};
 
 /// Bytes of the checksum.
 const CHECKSUM: usize = 8;
@@ -64,8 +66,44 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
                 &[server.as_bytes(), element.as_bytes(), reader, attribute.as_bytes()],
             );
         }
+        Key::ElementOf(kind, world, id) => {
+            tagged(&mut bytes, 26, &[kind.as_bytes(), world.as_bytes(), id.as_bytes()]);
+        }
+        Key::ByValue(kind, attribute, value, world, id) => tagged(
+            &mut bytes,
+            27,
+            &[kind.as_bytes(), attribute, value, world.as_bytes(), id.as_bytes()],
+        ),
+        Key::Set(world, id) => tagged(&mut bytes, 28, &[world.as_bytes(), id.as_bytes()]),
+        Key::Member(world, set, place, id) => tagged(
+            &mut bytes,
+            29,
+            &[world.as_bytes(), set.as_bytes(), &place.to_be_bytes(), id.as_bytes()],
+        ),
+        Key::MemberOf(world, id, set) => pair(&mut bytes, 30, *world, *id, *set),
+        Key::SetChild(world, set, child) => pair(&mut bytes, 31, *world, *set, *child),
+        Key::SetParent(world, set, parent) => pair(&mut bytes, 32, *world, *set, *parent),
+        Key::SetLink(world, from, to) => pair(&mut bytes, 33, *world, *from, *to),
+        Key::SetLinked(world, to, from) => pair(&mut bytes, 34, *world, *to, *from),
+        Key::Group(id) => tagged(&mut bytes, 35, &[id.as_bytes()]),
+        Key::GroupName(owner, name) => tagged(&mut bytes, 36, &[owner.as_bytes(), name.as_bytes()]),
+        Key::GroupMember(group, id) => tagged(&mut bytes, 37, &[group.as_bytes(), id.as_bytes()]),
+        Key::Timer(at, id) => {
+            tagged(&mut bytes, 38, &[&at.unix_ms().to_be_bytes(), id.as_bytes()]);
+        }
+        Key::TimerOf(world, element, id) => {
+            tagged(&mut bytes, 39, &[world.as_bytes(), element.as_bytes(), id.as_bytes()]);
+        }
+        Key::TypeChild(parent, child) => {
+            tagged(&mut bytes, 40, &[parent.as_bytes(), child.as_bytes()]);
+        }
     }
     bytes
+}
+
+/// A key of two elements of one world.
+fn pair(bytes: &mut Vec<u8>, tag: u8, world: WorldId, one: ElementId, other: ElementId) {
+    tagged(bytes, tag, &[world.as_bytes(), one.as_bytes(), other.as_bytes()]);
 }
 
 fn tagged(bytes: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
@@ -82,18 +120,15 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
     let key = match tag {
         0 => Key::Node,
         1 => Key::Turn(parts.number()?),
-        2 => Key::Account(crate::model::AccountId::from_bytes(parts.id()?)),
+        2 => Key::Account(AccountId::from_bytes(parts.id()?)),
         3 => Key::AccountName(parts.text()?),
-        4 => Key::Secret(crate::model::AccountId::from_bytes(parts.id()?)),
-        5 => Key::World(crate::model::WorldId::from_bytes(parts.id()?)),
-        6 => Key::WorldName(crate::model::AccountId::from_bytes(parts.id()?), parts.text()?),
-        7 => Key::Type(crate::model::TypeId::from_bytes(parts.id()?)),
-        8 => Key::TypeName(crate::model::AccountId::from_bytes(parts.id()?), parts.text()?),
-        9 => Key::Element(
-            crate::model::WorldId::from_bytes(parts.id()?),
-            crate::model::ElementId::from_bytes(parts.id()?),
-        ),
-        10 => Key::ElementName(crate::model::WorldId::from_bytes(parts.id()?), parts.text()?),
+        4 => Key::Secret(AccountId::from_bytes(parts.id()?)),
+        5 => Key::World(WorldId::from_bytes(parts.id()?)),
+        6 => Key::WorldName(AccountId::from_bytes(parts.id()?), parts.text()?),
+        7 => Key::Type(TypeId::from_bytes(parts.id()?)),
+        8 => Key::TypeName(AccountId::from_bytes(parts.id()?), parts.text()?),
+        9 => Key::Element(WorldId::from_bytes(parts.id()?), ElementId::from_bytes(parts.id()?)),
+        10 => Key::ElementName(WorldId::from_bytes(parts.id()?), parts.text()?),
         11 => Key::Server(crate::model::ServerId::from_bytes(parts.id()?)),
         12 => Key::ServerName(parts.text()?),
         13 => Key::Protection(crate::model::ServerId::from_bytes(parts.id()?), parts.text()?),
@@ -105,21 +140,44 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
         19 => Key::FeedAt(crate::model::LogId::from_bytes(parts.id()?), parts.number()?),
         20 => Key::Following(
             crate::model::ServerId::from_bytes(parts.id()?),
-            crate::model::WorldId::from_bytes(parts.id()?),
+            WorldId::from_bytes(parts.id()?),
         ),
         21 => Key::Idempotency(parts.id()?),
-        22 => Key::CachedAccount(crate::model::AccountId::from_bytes(parts.id()?)),
+        22 => Key::CachedAccount(AccountId::from_bytes(parts.id()?)),
         23 => {
             Key::CachedAccountName(crate::model::ServerId::from_bytes(parts.id()?), parts.text()?)
         }
         24 => Key::CachedPlace(crate::model::ServerId::from_bytes(parts.id()?), parts.text()?),
         25 => {
             let server = crate::model::ServerId::from_bytes(parts.id()?);
-            let element = crate::model::ElementId::from_bytes(parts.id()?);
+            let element = ElementId::from_bytes(parts.id()?);
             let named = parts.take(1)? == [1];
-            let reader = crate::model::AccountId::from_bytes(parts.id()?);
+            let reader = AccountId::from_bytes(parts.id()?);
             Key::CachedValue(server, element, named.then_some(reader), parts.text()?)
         }
+        26 => Key::ElementOf(TypeId::from_bytes(parts.id()?), parts.world()?, parts.element()?),
+        27 => Key::ByValue(
+            TypeId::from_bytes(parts.id()?),
+            parts.take(8)?.try_into().ok()?,
+            parts.id()?,
+            parts.world()?,
+            parts.element()?,
+        ),
+        28 => Key::Set(parts.world()?, parts.element()?),
+        29 => Key::Member(parts.world()?, parts.element()?, parts.number()?, parts.element()?),
+        30 => Key::MemberOf(parts.world()?, parts.element()?, parts.element()?),
+        31 => Key::SetChild(parts.world()?, parts.element()?, parts.element()?),
+        32 => Key::SetParent(parts.world()?, parts.element()?, parts.element()?),
+        33 => Key::SetLink(parts.world()?, parts.element()?, parts.element()?),
+        34 => Key::SetLinked(parts.world()?, parts.element()?, parts.element()?),
+        35 => Key::Group(GroupId::from_bytes(parts.id()?)),
+        36 => Key::GroupName(AccountId::from_bytes(parts.id()?), parts.text()?),
+        37 => {
+            Key::GroupMember(GroupId::from_bytes(parts.id()?), AccountId::from_bytes(parts.id()?))
+        }
+        38 => Key::Timer(Timestamp::from_ms(parts.number()?), TimerId::from_bytes(parts.id()?)),
+        39 => Key::TimerOf(parts.world()?, parts.element()?, TimerId::from_bytes(parts.id()?)),
+        40 => Key::TypeChild(TypeId::from_bytes(parts.id()?), TypeId::from_bytes(parts.id()?)),
         _ => return None,
     };
     parts.0.is_empty().then_some(key)
@@ -136,6 +194,14 @@ impl<'a> Parts<'a> {
 
     fn id(&mut self) -> Option<[u8; 16]> {
         self.take(16)?.try_into().ok()
+    }
+
+    fn world(&mut self) -> Option<WorldId> {
+        self.id().map(WorldId::from_bytes)
+    }
+
+    fn element(&mut self) -> Option<ElementId> {
+        self.id().map(ElementId::from_bytes)
     }
 
     fn number(&mut self) -> Option<u64> {
@@ -177,6 +243,9 @@ pub(super) fn row_bytes(table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         Row::Outbox(value) => cbor(value),
         Row::Lane(value) => cbor(value),
         Row::At(number) => number.to_be_bytes().to_vec(),
+        Row::Set(value) => cbor(value),
+        Row::Group(value) => cbor(value),
+        Row::Timer(value) => cbor(value),
         Row::Following(value) => cbor(value),
         Row::CachedAccount(value) => cbor(value),
         Row::CachedPlace(value) => cbor(value),
@@ -228,7 +297,21 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         Key::Job(_) => Row::Job(parse(value)?),
         Key::Outbox(_) => Row::Outbox(parse(value)?),
         Key::Lane(_) => Row::Lane(parse(value)?),
-        Key::FeedAt(..) => Row::At(u64::from_be_bytes(value.try_into().ok()?)),
+        Key::FeedAt(..)
+        | Key::ElementOf(..)
+        | Key::ByValue(..)
+        | Key::Member(..)
+        | Key::MemberOf(..)
+        | Key::SetChild(..)
+        | Key::SetParent(..)
+        | Key::SetLink(..)
+        | Key::SetLinked(..)
+        | Key::GroupMember(..)
+        | Key::TimerOf(..)
+        | Key::TypeChild(..) => Row::At(u64::from_be_bytes(value.try_into().ok()?)),
+        Key::Set(..) => Row::Set(parse(value)?),
+        Key::Group(_) => Row::Group(parse(value)?),
+        Key::Timer(..) => Row::Timer(parse(value)?),
         Key::Following(..) => Row::Following(parse(value)?),
         Key::CachedAccount(_) => Row::CachedAccount(parse(value)?),
         Key::CachedPlace(..) => Row::CachedPlace(*parse(value)?),
@@ -238,6 +321,7 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         | Key::TypeName(..)
         | Key::ElementName(..)
         | Key::ServerName(_)
+        | Key::GroupName(..)
         | Key::Idempotency(_)
         | Key::CachedAccountName(..) => Row::Id(value.try_into().ok()?),
     })

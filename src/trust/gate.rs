@@ -1,6 +1,6 @@
 //! The gate: what a caller may do with a thing of ours, by level, group and bond.
 
-use crate::model::{Bond, Code, Group, Level, Presented, Problem, Protection, ProtectionState};
+use crate::model::{Bond, Code, Level, Presented, Problem, Protection, ProtectionState};
 
 /// What a caller is to the thing it asks about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,25 +28,25 @@ impl Standing {
     }
 }
 
-/// A level and the group within it: who has a right.
+/// A level and who within it: who has a right.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Right {
     /// How far away.
     pub level: Level,
-    /// Who there.
-    pub group: Group,
+    /// Whether it is the owner's alone.
+    pub owner_only: bool,
 }
 
 /// Decides whether somebody of this standing has the right.
 pub const fn may(right: Right, standing: Standing) -> bool {
-    match (right.group, right.level, standing) {
+    match (right.owner_only, right.level, standing) {
         (_, _, Standing::Owner) => true,
-        (Group::Owner, _, Standing::Here | Standing::Listed | Standing::Stranger) => false,
-        (Group::Everyone, _, Standing::Here) => true,
-        (Group::Everyone, Level::Private, Standing::Listed | Standing::Stranger) => false,
-        (Group::Everyone, Level::Protected, Standing::Listed) => true,
-        (Group::Everyone, Level::Protected, Standing::Stranger) => false,
-        (Group::Everyone, Level::Public, Standing::Listed | Standing::Stranger) => true,
+        (true, _, Standing::Here | Standing::Listed | Standing::Stranger) => false,
+        (false, _, Standing::Here) => true,
+        (false, Level::Private, Standing::Listed | Standing::Stranger) => false,
+        (false, Level::Protected, Standing::Listed) => true,
+        (false, Level::Protected, Standing::Stranger) => false,
+        (false, Level::Public, Standing::Listed | Standing::Stranger) => true,
     }
 }
 
@@ -63,9 +63,9 @@ pub enum Refusal {
 
 /// What somebody without a right is told. `seen` says whether they may see the thing at all.
 pub const fn refusal(right: Right, standing: Standing, seen: bool) -> Refusal {
-    match (standing, right.group, right.level, seen) {
+    match (standing, right.owner_only, right.level, seen) {
         (Standing::Owner | Standing::Here, _, _, _) => Refusal::NotPermitted,
-        (Standing::Stranger, Group::Everyone, Level::Protected, true) => Refusal::NotListed,
+        (Standing::Stranger, false, Level::Protected, true) => Refusal::NotListed,
         (Standing::Listed | Standing::Stranger, _, _, _) => Refusal::NotOffered,
     }
 }
@@ -106,22 +106,21 @@ mod tests {
 
     #[test]
     fn every_level_and_group_meets_every_standing() {
-        use Group::*;
         use Level::*;
         let table = [
-            (Private, Group::Owner, [true, false, false, false]),
-            (Protected, Group::Owner, [true, false, false, false]),
-            (Public, Group::Owner, [true, false, false, false]),
-            (Private, Everyone, [true, true, false, false]),
-            (Protected, Everyone, [true, true, true, false]),
-            (Public, Everyone, [true, true, true, true]),
+            (Private, true, [true, false, false, false]),
+            (Protected, true, [true, false, false, false]),
+            (Public, true, [true, false, false, false]),
+            (Private, false, [true, true, false, false]),
+            (Protected, false, [true, true, true, false]),
+            (Public, false, [true, true, true, true]),
         ];
-        for (level, group, wants) in table {
+        for (level, owner_only, wants) in table {
             for (standing, want) in Standing::ALL.into_iter().zip(wants) {
                 assert_eq!(
-                    may(Right { level, group }, standing),
+                    may(Right { level, owner_only }, standing),
                     want,
-                    "{level:?} {group:?} {standing:?}"
+                    "{level:?} {owner_only} {standing:?}"
                 );
             }
         }
@@ -129,8 +128,8 @@ mod tests {
 
     #[test]
     fn only_who_sees_a_thing_is_told_of_the_list() {
-        let protected = Right { level: Level::Protected, group: Group::Everyone };
-        let private = Right { level: Level::Private, group: Group::Everyone };
+        let protected = Right { level: Level::Protected, owner_only: false };
+        let private = Right { level: Level::Private, owner_only: false };
 
         assert_eq!(refusal(protected, Standing::Stranger, true), Refusal::NotListed);
         assert_eq!(refusal(protected, Standing::Stranger, false), Refusal::NotOffered);

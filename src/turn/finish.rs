@@ -25,6 +25,7 @@ impl Running<'_> {
         if was_started {
             self.turns.gathering.remove(&id);
         }
+        self.forget_people(&job);
         self.bytes += 400 + result.as_ref().map_or(200, bytes_of);
         self.report(&job, &result, was_started);
         self.reply_by_event(&job, &result);

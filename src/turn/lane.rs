@@ -121,6 +121,8 @@ impl Running<'_> {
             list,
             protection: Vec::new(),
             since: self.turn.at,
+            owner: None,
+            waits: None,
         };
         let paused = Server { paused_at: Some(self.turn.at), ..entry.as_ref().clone() };
         self.changes.insert(Key::Server(server), Some(Row::Server(Arc::new(paused))));

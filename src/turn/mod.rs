@@ -6,6 +6,7 @@ mod finish;
 mod lane;
 mod queue;
 mod read;
+mod timer;
 mod trim;
 mod turns;
 

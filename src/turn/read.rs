@@ -18,9 +18,12 @@ pub enum Read {
     Needs(Vec<Need>),
     /// The questions changed: begin anew without answers.
     Changed,
+    /// It runs a script, and was to be quick: run it again where there is time.
+    Slow,
 }
 
-/// Runs a reading call on `snapshot`.
+/// Runs a reading call on `snapshot`. `hurried`: it may not run a script.
+#[expect(clippy::too_many_arguments, reason = "everything that a reading call depends on")]
 pub fn read(
     table: Table,
     snapshot: &dyn Snapshot,
@@ -29,6 +32,7 @@ pub fn read(
     call: &Call,
     answers: &Answers,
     now: Timestamp,
+    hurried: bool,
 ) -> Read {
     if let Err(problem) = check(snapshot, call) {
         return Read::Done(Err(problem), Changes::new());
@@ -41,6 +45,7 @@ pub fn read(
     };
     let seed = *blake3::hash(call.id.as_bytes()).as_bytes();
     let step = Step::new(snapshot, machine, setting, call, answers, now, seed, true);
+    let step = if hurried { step.hurried() } else { step };
     let left = step.run(command);
     match left.ended {
         Ended::Done(json) => Read::Done(Ok(json), left.changes),
@@ -50,6 +55,7 @@ pub fn read(
         },
         Ended::Needs(needs) => Read::Needs(needs),
         Ended::Changed => Read::Changed,
+        Ended::Slow => Read::Slow,
         Ended::Forward(_) => {
             let problem = Problem::new(Code::Internal, "a reading call cannot be forwarded");
             Read::Done(Err(problem), Changes::new())

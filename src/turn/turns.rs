@@ -7,13 +7,13 @@ use super::queue::{Class, Queue};
 use super::read::check;
 use crate::catalog::{self, Mode};
 use crate::model::{
-    ANSWERS_MAX, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged, Event, Feed,
-    Head, Incarnation, Job, JobId, JobStatus, Json, Key, Layered, LogId, Need, Outcome, Problem,
-    Question, ROUNDS_MAX, Received, Reply, Root, Row, Sent, ServerId, Snapshot, Tell, Timestamp,
-    Touched, Turn, bytes_of,
+    ANSWERS_MAX, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged, EntryId, Event,
+    Feed, Head, InboxEntry, InboxKind, Incarnation, Job, JobId, JobStatus, Json, Key, Layered,
+    LogId, Need, Outcome, Problem, Question, ROUNDS_MAX, Received, Reply, Root, Row, Sent,
+    ServerId, Snapshot, Tell, Timestamp, Touched, Turn, bytes_of,
 };
 use crate::script::{FUEL_PER_MS, Machine};
-use crate::step::{Command, Ended, Happened, Left, Setting, Step};
+use crate::step::{Command, Decided, Ended, Happened, Left, Setting, Step};
 use crate::trust::KeyPair;
 
 /// Steps in one turn.
@@ -202,6 +202,8 @@ pub struct Turns {
     ready: VecDeque<JobId>,
     pub(super) gathering: HashMap<JobId, Answers>,
     deadlines: BTreeSet<(Timestamp, JobId)>,
+    /// When the next timer is due.
+    pub(super) timer: Option<Timestamp>,
     pub(super) heads: HashMap<LogId, u64>,
     incarnation: Incarnation,
     /// The seed of every job's randomness, known to this node alone: keys are made from it.
@@ -223,7 +225,7 @@ pub(super) struct Running<'a> {
     pub(super) turn: Turn,
     pub(super) bytes: usize,
     fuel: u64,
-    steps: usize,
+    pub(super) steps: usize,
 }
 
 impl Turns {
@@ -249,6 +251,7 @@ impl Turns {
             ready: VecDeque::new(),
             gathering: HashMap::new(),
             deadlines: BTreeSet::new(),
+            timer: super::timer::first(snapshot)?,
             heads: HashMap::new(),
             incarnation: node.incarnation,
             job_secret: blake3::derive_key("freehold 1 job seed", &keys.seed()),
@@ -310,9 +313,10 @@ impl Turns {
         std::iter::from_fn(|| self.queue.pop()).collect()
     }
 
-    /// When the next turn is due without any input: at the first deadline of a job that asks.
+    /// When the next turn is due without any input: at the first deadline of a job that asks, or
+    /// the first timer.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.deadlines.first().map(|(at, _)| *at).into_iter().chain(self.timer).min()
     }
 
     /// How many inputs and stored jobs wait for a turn.
@@ -379,6 +383,7 @@ impl Running<'_> {
 
     fn take_all(&mut self) {
         self.expire();
+        self.fire_timers();
         while !self.is_full() {
             if let Some(job) = self.turns.ready.pop_front() {
                 self.run_again(job);
@@ -483,6 +488,10 @@ impl Running<'_> {
                 Ended::Problem(problem) => self.finish(job, Err(problem)),
                 Ended::Needs(needs) => self.ask(job, needs),
                 Ended::Forward(tell) => self.forward(job, *tell),
+                Ended::Slow => {
+                    let says = "the step ended without a reason";
+                    self.finish(job, Err(Problem::new(Code::Internal, says)));
+                }
                 Ended::Changed => {
                     job.attempts += 1;
                     job.answers.clear();
@@ -532,6 +541,17 @@ impl Running<'_> {
         for call in left.sends {
             self.queue_job(call);
         }
+        for Decided { job, place, yes } in left.decided {
+            self.decided(job, place, yes);
+        }
+    }
+
+    /// A person answered a question of a job.
+    fn decided(&mut self, id: JobId, place: String, yes: bool) {
+        let Ok(Some(job)) = (&self.view() as &dyn Snapshot).job(id) else { return };
+        let JobStatus::Asking { needs } = &job.status else { return };
+        let Some(need) = needs.iter().find(|need| need.place == place) else { return };
+        self.answered(id, place, need.question.clone(), Ok(Json::Bool(yes)));
     }
 
     /// Gives an event its numbers: in the home's own log, and in the feeds that carry it.
@@ -595,9 +615,41 @@ impl Running<'_> {
             return;
         }
         self.turns.deadlines.insert((job.call.deadline_at, job.call.id));
+        self.ask_people(&job, &needs);
         self.effects.push(ask(&job.call, needs.clone()));
         job.status = JobStatus::Asking { needs };
         self.keep_started(job);
+    }
+
+    /// Puts what people are asked into their inbox.
+    fn ask_people(&mut self, job: &Job, needs: &[Need]) {
+        for need in needs {
+            let Question::Person { owner, asks } = &need.question else { continue };
+            let Ok(list) = crate::model::Name::new("question") else { continue };
+            let id = entry_of(job.call.id, &need.place);
+            let entry = InboxEntry {
+                id,
+                kind: InboxKind::Question,
+                from: self.setting.us,
+                asks: asks.clone(),
+                list,
+                protection: Vec::new(),
+                since: self.turn.at,
+                owner: Some(*owner),
+                waits: Some((job.call.id, need.place.clone())),
+            };
+            self.changes.insert(Key::Inbox(id), Some(Row::Inbox(Arc::new(entry))));
+        }
+    }
+
+    /// Takes back what people were asked for a job that ends.
+    pub(super) fn forget_people(&mut self, job: &Job) {
+        let JobStatus::Asking { needs } = &job.status else { return };
+        for need in needs {
+            if matches!(need.question, Question::Person { .. }) {
+                self.changes.insert(Key::Inbox(entry_of(job.call.id, &need.place)), None);
+            }
+        }
     }
 
     pub(super) fn keep_started(&mut self, job: Job) {
@@ -665,6 +717,7 @@ impl Running<'_> {
 
     fn done(mut self) -> Done {
         self.trim();
+        self.note_timers();
         let number = self.turn.number;
         if !self.turn.events.is_empty() {
             // Before anybody is answered, so that whoever was answered has been shown what happened.
@@ -681,6 +734,13 @@ impl Running<'_> {
         }
         Done { number, changes: self.changes, effects: self.effects, steps: self.steps }
     }
+}
+
+/// The inbox's entry for a question of a job.
+fn entry_of(job: JobId, place: &str) -> EntryId {
+    let mut hash = blake3::Hasher::new_derive_key("freehold 1 question");
+    hash.update(job.as_bytes()).update(place.as_bytes());
+    EntryId::of_hash(hash.finalize().as_bytes())
 }
 
 pub(super) fn timed_out() -> Problem {

@@ -380,7 +380,7 @@ impl<'m> Process<'m> {
                 let ask = AskOut { token, command, args, claim, root, until };
                 self.post(now, post::Input::Asked(server, ask));
             }
-            Question::Meet(_) | Question::Find(_) => {
+            Question::Meet(_) | Question::Find(_) | Question::Person { .. } => {
                 let says = "everybody here knows everybody";
                 self.answer(token, Err(Problem::new(Code::NotFound, says)));
             }
@@ -473,12 +473,13 @@ impl<'m> Process<'m> {
     fn read(&self, now: Timestamp, call: &Call) -> Result<Json, Problem> {
         let view = self.store.view()?;
         let (machine, setting) = (self.machine, &self.founder.setting);
-        match turn::read(commands::find, &view, machine, setting, call, &Answers::new(), now) {
+        let answers = Answers::new();
+        match turn::read(commands::find, &view, machine, setting, call, &answers, now, false) {
             Read::Done(result, changes) => {
                 self.store.keep(changes);
                 result
             }
-            Read::Needs(_) | Read::Changed => {
+            Read::Needs(_) | Read::Changed | Read::Slow => {
                 Err(Problem::new(Code::Internal, "what is asked here asks nobody"))
             }
         }

@@ -44,6 +44,10 @@ impl Hub {
                 self.meetings.push(Meeting { name, deadline_at, token });
                 self.end_meetings(clock::now());
             }
+            // It waits in the inbox.
+            Question::Person { .. } => {
+                self.asks.remove(&token);
+            }
             Question::Find(account) => {
                 self.finding.insert(token, token);
                 self.command(net::Command::FindProviders(token, account.as_bytes().to_vec()));
