@@ -103,6 +103,22 @@ impl Host for Lamp {
         Ok(())
     }
 
+    fn find(&mut self, _: &str) -> Result<Json, Stop> {
+        Ok(Json::Array(Vec::new()))
+    }
+
+    fn create(&mut self, _: &str, _: Json, _: Option<&str>) -> Result<Json, Stop> {
+        Ok(Json::Null)
+    }
+
+    fn destroy(&mut self, _: &str) -> Result<(), Stop> {
+        Ok(())
+    }
+
+    fn stand(&mut self, _: &str, _: Option<&str>, inside: bool) -> Result<bool, Stop> {
+        Ok(inside)
+    }
+
     fn log(&mut self, _line: &str) {}
 
     fn fact(&mut self, _subject: Subject, _key: &str) -> Json {

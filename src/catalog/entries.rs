@@ -670,6 +670,16 @@ pub const COMMANDS: &[Command] = &[
         audience: Audience::Account,
         args: &[
             arg("element", "its name or id", ArgKind::Text),
+            optional(
+                "on",
+                "only those that this event would be heard by now, such as before:value_change",
+                ArgKind::Text,
+            ),
+            optional(
+                "attribute",
+                "with `on`: the attribute that the event is about",
+                ArgKind::Text,
+            ),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[
@@ -744,9 +754,47 @@ pub const COMMANDS: &[Command] = &[
             arg("element", "its name or id", ArgKind::Text),
             arg("event", "its name", ArgKind::Text),
             optional("data", "its data", ArgKind::Object),
+            optional("after", "send it later: how long from now, 100ms to 365d", ArgKind::Duration),
+            optional("every", "and again each time so long after", ArgKind::Duration),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
-        results: &[field("result", "what the last action that answered returned")],
+        results: &[
+            field("result", "what the last action that answered returned"),
+            field("timer", "what will send it later, if so"),
+        ],
+    },
+    Command {
+        name: "event.broadcast",
+        short: None,
+        about: "Sends a custom event to what stands in a set, or is selected, page by page.",
+        mode: Mode::Change,
+        audience: Audience::Account,
+        args: &[
+            arg("event", "its name", ArgKind::Text),
+            optional("data", "its data", ArgKind::Object),
+            optional("set", "the element that defines the set", ArgKind::Text),
+            optional("where", "a selection, such as: type = lamp and on = true", ArgKind::Text),
+            optional("world", "the world, where the name does not say it", ArgKind::Text),
+            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
+            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
+        ],
+        results: &[
+            field("sent", "to how many that listen"),
+            field("selected", "how many were selected"),
+            field("next", "where the next page begins, or null"),
+        ],
+    },
+    Command {
+        name: "event.failed",
+        short: None,
+        about: "Tells an element that a call of its own failed elsewhere.",
+        mode: Mode::Change,
+        audience: Audience::Node,
+        args: &[
+            arg("element", "its id", ArgKind::Text),
+            arg("data", "what failed", ArgKind::Object),
+        ],
+        results: &[field("id", "the element")],
     },
     Command {
         name: "job.ls",

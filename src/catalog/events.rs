@@ -178,4 +178,10 @@ pub const EVENTS: &[SystemEvent] = &[
         "the element that hears for it",
         &["group", "account"],
     ),
+    event(
+        EventKind::RemoteError,
+        "a call that an action of the element sent to another server failed, after all of that has ended",
+        "the element",
+        &["server", "element", "call", "problem"],
+    ),
 ];

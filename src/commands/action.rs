@@ -1,29 +1,61 @@
 //! Actions: shown, called, asked; custom events sent.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use serde_json::json;
 
-use crate::model::{Body, Caller, Code, Json, On, Problem};
+use crate::model::{Action, Body, Caller, Code, EventKind, Json, On, Problem};
 use crate::step::{Actor, Halt, Step, Target, not_offered};
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     let element_type = step.type_of(element.type_id)?;
-    let mut actions: Vec<_> = element_type.definition.actions.values().collect();
-    actions.sort_by_key(|action| (action.on.to_string(), std::cmp::Reverse(action.priority)));
-    let items: Vec<Json> = actions
-        .into_iter()
-        .map(|action| {
-            json!({
-                "name": action.name,
-                "on": action.on.to_string(),
-                "attribute": action.attribute,
-                "level": action.level,
-                "priority": action.priority,
-                "body": kind_of(&action.body),
-            })
-        })
-        .collect();
+    let actions: Vec<Arc<Action>> = match step.text("on") {
+        Some(on) => step.listeners(&element, &element_type, &on_of(on)?, step.text("attribute")),
+        None => {
+            let mut all: Vec<_> = element_type.definition.actions.values().cloned().collect();
+            all.sort_by_key(|action| {
+                (action.on.to_string(), Reverse((action.priority, action.depth)))
+            });
+            all
+        }
+    };
+    let mut items = Vec::new();
+    for action in actions {
+        let ancestor = match action.ancestor {
+            Some(id) => Some(step.type_of(id)?.definition.name.clone()),
+            None => None,
+        };
+        items.push(json!({
+            "name": action.name,
+            "on": action.on.to_string(),
+            "attribute": action.attribute,
+            "level": action.level,
+            "priority": action.priority,
+            "body": kind_of(&action.body),
+            "parent": ancestor,
+        }));
+    }
     Ok(json!({"items": items, "next": null}))
+}
+
+/// What an action listens to, as type files write it.
+fn on_of(text: &str) -> Result<On, Halt> {
+    let on = match text.split_once(':') {
+        Some(("before", kind)) => EventKind::named(kind).map(On::Before),
+        Some(("after", kind)) => EventKind::named(kind).map(On::After),
+        Some(("event", name)) => Some(On::Custom(name.to_owned())),
+        Some(_) | None => None,
+    };
+    on.ok_or_else(|| {
+        Problem::new(
+            Code::Usage,
+            format!("'{text}' is no event: before:KIND, after:KIND or event:NAME"),
+        )
+        .hint("see the kinds with: freehold event ls")
+        .into()
+    })
 }
 
 fn kind_of(body: &Body) -> &'static str {
@@ -35,25 +67,6 @@ fn kind_of(body: &Body) -> &'static str {
         Body::Call(_) => "call",
         Body::Ask(_) => "ask",
     }
-}
-
-/// The kinds of events that the system fires.
-pub(super) fn events(_: &mut Step<'_>) -> Result<Json, Halt> {
-    let items: Vec<Json> = crate::catalog::EVENTS
-        .iter()
-        .map(|event| {
-            json!({
-                "id": event.kind.id(),
-                "name": event.kind.as_str(),
-                "when": event.when,
-                "heard_by": event.heard_by,
-                "data": event.data,
-                "refusable": event.kind.has_before(),
-                "told": event.kind.has_after(),
-            })
-        })
-        .collect();
-    Ok(json!({"items": items, "next": null}))
 }
 
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -74,7 +87,7 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
     }))
 }
 
-fn object(json: &Json) -> Json {
+pub(super) fn object(json: &Json) -> Json {
     if json.is_null() { json!({}) } else { json.clone() }
 }
 
@@ -112,52 +125,5 @@ fn answer_server(step: &mut Step<'_>, text: &str, action: &str, args: Json) -> R
             Err(not_offered(&named).into())
         }
         result => result,
-    }
-}
-
-pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let (text, event) = (step.word("element"), step.word("event"));
-    let data = object(step.arg("data"));
-    if let Caller::Remote { .. } = step.call.caller {
-        let named = format!("{text} {event}");
-        let element = step.element_here(text).map_err(|_| not_offered(&named))?;
-        let element_type = step.type_of(element.type_id)?;
-        let standing = step.standing(Actor::Caller, &element, &element_type)?;
-        let heard = On::Custom(event.to_owned());
-        let offered = element_type
-            .definition
-            .listeners(&heard, None)
-            .any(|action| step.is_offered(standing, action.level));
-        if !offered {
-            return Err(not_offered(&named).into());
-        }
-        let mut replies = step.fire_custom(&element, event, data)?;
-        // What a private action answers is not for another server.
-        let actions = &element_type.definition.actions;
-        replies.retain(|name, _| {
-            actions.get(name).is_some_and(|action| step.is_offered(standing, action.level))
-        });
-        return Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}));
-    }
-    match step.element(text)? {
-        Target::Here(element) => {
-            let element_type = step.type_of(element.type_id)?;
-            let standing = step.standing(Actor::Caller, &element, &element_type)?;
-            let heard = On::Custom(event.to_owned());
-            let mut listeners = element_type.definition.listeners(&heard, None).peekable();
-            if listeners.peek().is_some()
-                && !listeners.any(|action| step.is_offered(standing, action.level))
-            {
-                let says =
-                    format!("everything that listens to '{event}' is private, for the owner");
-                return Err(Problem::new(Code::NotPermitted, says).into());
-            }
-            let mut replies = step.fire_custom(&element, event, data)?;
-            Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}))
-        }
-        Target::There { server, name } => {
-            let args = json!({"element": name, "event": event, "data": data});
-            Err(step.forward(server, "event.send", args)?)
-        }
     }
 }

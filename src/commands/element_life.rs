@@ -1,13 +1,12 @@
 //! Elements are made, destroyed, given away, and switched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::model::{
-    Account, Code, Element, ElementId, EventKind, Json, Key, Name, On, Problem, Row,
-    TypeDefinition, World,
+    Account, Code, Element, EventKind, Json, Key, Problem, Row, TypeDefinition, World,
 };
 use crate::step::{Actor, Halt, Step};
 
@@ -18,70 +17,11 @@ pub(super) fn create(step: &mut Step<'_>) -> Result<Json, Halt> {
     let world = step.world(step.text("world"))?;
     let owner = step.acting()?;
     let element_type = step.element_type(step.word("type"), Some(world.owner))?;
-    check_creation(step, &world, &element_type, &owner)?;
-    let values = values(step, &element_type)?;
+    step.check_creation(Actor::Caller, &world, &element_type, owner.id)?;
+    let values = step.checked_values(&element_type, step.arg("values"))?;
     match step.arg("count").as_u64() {
         None => create_one(step, &world, &element_type, &owner, values),
         Some(count) => create_many(step, &world, &element_type, &owner, &values, count),
-    }
-}
-
-/// Who makes something in a world is its owner; the type says who may make elements from it.
-fn check_creation(
-    step: &Step<'_>,
-    world: &World,
-    element_type: &TypeDefinition,
-    owner: &Account,
-) -> Result<(), Halt> {
-    super::world::check_owner(step, world)?;
-    let name = &element_type.definition.name;
-    if element_type.retired_at.is_some() {
-        let says = format!("the type '{name}' is retired: no elements are made from it any more");
-        return Err(Problem::new(Code::Conflict, says).into());
-    }
-    let group = &element_type.definition.create_group;
-    if owner.id != element_type.owner && step.is_owners_alone(Actor::Caller, group, element_type)? {
-        let says = format!("you may not make elements from the type '{name}'");
-        return Err(Problem::new(Code::NotPermitted, says)
-            .hint("its owner says who may, with create_group in its file")
-            .into());
-    }
-    Ok(())
-}
-
-fn values(step: &Step<'_>, element_type: &TypeDefinition) -> Result<BTreeMap<String, Json>, Halt> {
-    let mut values = BTreeMap::new();
-    for (attribute, value) in step.arg("values").as_object().into_iter().flatten() {
-        let definition = step.attribute(element_type, attribute)?;
-        if definition.is_static {
-            let says = format!("'{attribute}' is the type's, the same for all its elements");
-            return Err(Problem::new(Code::NotPermitted, says).into());
-        }
-        let value = definition.check(value.clone()).map_err(|mistake| {
-            Problem::new(Code::WrongKind, format!("'{attribute}': {mistake}"))
-        })?;
-        values.insert(attribute.clone(), value);
-    }
-    Ok(values)
-}
-
-fn element(
-    step: &mut Step<'_>,
-    world: &World,
-    element_type: &TypeDefinition,
-    owner: &Account,
-    values: BTreeMap<String, Json>,
-) -> Element {
-    Element {
-        id: ElementId::at(step.now, step.random()),
-        world: world.id,
-        type_id: element_type.id,
-        owner: owner.id,
-        name: None,
-        values,
-        attributes_off: BTreeSet::new(),
-        parents_off: BTreeSet::new(),
-        in_sets: 0,
     }
 }
 
@@ -92,23 +32,15 @@ fn create_one(
     owner: &Account,
     values: BTreeMap<String, Json>,
 ) -> Result<Json, Halt> {
-    let name = free_name(step, world)?;
-    let element = Element { name, ..element(step, world, element_type, owner, values) };
-    step.in_event(|step| make(step, &element, element_type))?;
+    let name = match step.text("name") {
+        Some(text) => Some(step.free_name(world, text)?),
+        None => None,
+    };
+    let element = step.new_element(world.id, element_type, owner.id, name, values);
+    step.in_event(|step| step.make_element(&element, element_type))?;
     let id = element.id;
     let shown = element.name.map_or_else(|| id.to_string(), |name| name.to_string());
     Ok(json!({"id": id, "name": shown, "world": world.id}))
-}
-
-/// The name that the element is to have, if it is to have one.
-fn free_name(step: &Step<'_>, world: &World) -> Result<Option<Name>, Halt> {
-    let Some(text) = step.text("name") else { return Ok(None) };
-    let name = step.name(text)?;
-    if step.stored().id_at(Key::ElementName(world.id, name.key()))?.is_some() {
-        let says = format!("the world '{}' has a '{name}' already", world.name);
-        return Err(Problem::new(Code::NameTaken, says).into());
-    }
-    Ok(Some(name))
 }
 
 /// Makes many elements alike. Who refuses one of them refuses all.
@@ -128,7 +60,7 @@ fn create_many(
         let says = "many elements cannot share one name";
         return Err(Problem::new(Code::Usage, says).into());
     }
-    let first = element(step, world, element_type, owner, values.clone());
+    let first = step.new_element(world.id, element_type, owner.id, None, values.clone());
     let id = first.id;
     let data = json!({
         "type": element_type.definition.name,
@@ -138,10 +70,10 @@ fn create_many(
     let kind = EventKind::ElementBatchCreation;
     step.in_event(|step| {
         step.fire_before(&first, element_type, kind, None, data.clone())?;
-        make(step, &first, element_type)?;
+        step.make_element(&first, element_type)?;
         for _ in 1..count {
-            let next = element(step, world, element_type, owner, values.clone());
-            make(step, &next, element_type)?;
+            let next = step.new_element(world.id, element_type, owner.id, None, values.clone());
+            step.make_element(&next, element_type)?;
         }
         step.note(&first, element_type, kind, data.clone());
         step.wait_after(&first, kind, None, data);
@@ -150,57 +82,10 @@ fn create_many(
     Ok(json!({"id": id, "world": world.id, "count": count}))
 }
 
-fn life_data(element: &Element, element_type: &TypeDefinition) -> Json {
-    json!({
-        "name": element.name,
-        "type": element_type.definition.name,
-        "owner": element.owner,
-    })
-}
-
-fn make(
-    step: &mut Step<'_>,
-    element: &Element,
-    element_type: &Arc<TypeDefinition>,
-) -> Result<(), Halt> {
-    let kind = EventKind::ElementCreation;
-    let data = life_data(element, element_type);
-    let heard = |on: On| element_type.definition.listeners(&on, None).next().is_some();
-    if heard(On::Before(kind)) {
-        step.fire_before(element, element_type, kind, None, data.clone())?;
-    }
-    if !element_type.used && step.type_of(element_type.id)?.as_ref() == element_type.as_ref() {
-        let used = TypeDefinition { used: true, ..element_type.as_ref().clone() };
-        step.put(Key::Type(element_type.id), Row::Type(Arc::new(used)))?;
-    }
-    if let Some(name) = &element.name {
-        step.put(Key::ElementName(element.world, name.key()), Row::Id(*element.id.as_bytes()))?;
-    }
-    step.put(Key::Element(element.world, element.id), Row::Element(Arc::new(element.clone())))?;
-    step.reindex(element_type, None, Some(element), None)?;
-    let shown = Json::from(element.name.as_ref().map(ToString::to_string));
-    step.note(element, element_type, kind, shown);
-    if heard(On::After(kind)) {
-        step.wait_after(element, kind, None, data);
-    }
-    Ok(())
-}
-
 pub(super) fn destroy(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     check_owner(step, &element, "destroy")?;
-    let element_type = step.type_of(element.type_id)?;
-    let kind = EventKind::ElementDestruction;
-    let data = life_data(&element, &element_type);
-    // What is destroyed still hears the after-event of its own end.
-    step.in_event(|step| {
-        let heard = step.fire_before(&element, &element_type, kind, None, data)?;
-        step.wait_after(&element, kind, None, heard);
-        Ok(())
-    })?;
-    step.remove_element(&element, &element_type)?;
-    let shown = Json::from(element.name.as_ref().map(ToString::to_string));
-    step.note(&element, &element_type, kind, shown);
+    step.destroy_element(&element)?;
     Ok(json!({"id": element.id}))
 }
 

@@ -6,6 +6,7 @@ mod element;
 mod element_life;
 mod element_select;
 mod element_type;
+mod event;
 mod feed;
 mod group;
 mod inbox;
@@ -67,12 +68,14 @@ pub fn find(name: &str) -> Option<Command> {
         "group.member" => group::member,
         "group.rm" => group::rm,
         "type.retire" => element_type::retire,
-        "event.ls" => action::events,
+        "event.ls" => event::ls,
         "action.ls" => action::ls,
         "action.show" => action::show,
         "action.call" => action::call,
         "action.ask" => action::ask,
-        "event.send" => action::send,
+        "event.send" => event::send,
+        "event.broadcast" => event::broadcast,
+        "event.failed" => event::failed,
         "job.ls" => job::ls,
         "job.show" => job::show,
         "job.data" => job::data,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{Code, Element, ElementId, EventKind, Json, Key, Problem, Row, Set, WorldId};
-use crate::step::{Actor, End, Halt, Step, Tie};
+use crate::step::{Actor, End, Halt, SELECTED_MAX, Step, Tie, check_count};
 
 /// Members that one operation moves at most.
 const MOVED_MAX: usize = 2_000;
@@ -256,8 +256,8 @@ fn combine(
 
 fn ids_in(step: &Step<'_>, definer: &Element) -> Result<Ids, Halt> {
     let set = step.set_of(definer)?;
-    let found = step.members(&set, None, super::element_select::SELECTED_MAX + 1)?;
-    super::element_select::check_count(found.len())?;
+    let found = step.members(&set, None, SELECTED_MAX + 1)?;
+    check_count(found.len())?;
     Ok(found.into_iter().map(|(_, id)| id).collect())
 }
 
@@ -272,7 +272,7 @@ fn given(step: &mut Step<'_>, definer: &Element) -> Result<Ids, Halt> {
             }
             ids_in(step, &other)
         }
-        (None, Some(text)) => super::element_select::all(step, definer.world, text),
+        (None, Some(text)) => step.select_all(Actor::Caller, definer.world, text),
         (Some(_), Some(_)) | (None, None) => {
             Err(Problem::new(Code::Usage, "name another set with --with, or select with --where")
                 .into())

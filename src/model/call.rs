@@ -222,8 +222,11 @@ pub struct ReplyTo {
     pub world: WorldId,
     /// The element.
     pub element: ElementId,
-    /// The custom event.
-    pub event: String,
+    /// The custom event; none: nothing of the element listens to the outcome.
+    pub event: Option<String>,
+    /// What to say of the call where it failed at another server and the element hears of that.
+    #[serde(default)]
+    pub error: Option<Json>,
 }
 
 /// Where a job stands.

@@ -85,6 +85,8 @@ pub enum EventKind {
     GroupAdminAdded,
     /// An admin of a group is one no more.
     GroupAdminRemoved,
+    /// A call that an action of the element sent to another server failed.
+    RemoteError,
 }
 
 /// The namespace of system events' ids (RFC 9562, version 5 of their names).
@@ -92,7 +94,7 @@ const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::ValueChange,
         Self::Custom,
         Self::ElementCreation,
@@ -131,6 +133,7 @@ impl EventKind {
         Self::GroupMemberRemoved,
         Self::GroupAdminAdded,
         Self::GroupAdminRemoved,
+        Self::RemoteError,
     ];
 
     /// The kind's name in type files and answers.
@@ -174,6 +177,7 @@ impl EventKind {
             Self::GroupMemberRemoved => "group_member_removed",
             Self::GroupAdminAdded => "group_admin_added",
             Self::GroupAdminRemoved => "group_admin_removed",
+            Self::RemoteError => "remote_error",
         }
     }
 
@@ -189,7 +193,7 @@ impl EventKind {
 
     /// Whether actions can listen to it with `before:`: it may be refused.
     pub const fn has_before(self) -> bool {
-        !matches!(self, Self::Custom)
+        !matches!(self, Self::Custom | Self::RemoteError)
     }
 
     /// Whether actions can listen to it with `after:`: it is told.

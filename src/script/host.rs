@@ -61,6 +61,31 @@ pub trait Host {
     /// There is no such element.
     fn send(&mut self, event: &str, data: Json, element: Option<&str>) -> Result<(), Stop>;
 
+    /// Finds elements of its world by a selection.
+    ///
+    /// # Errors
+    /// The selection has a mistake, or picks too many.
+    fn find(&mut self, selection: &str) -> Result<Json, Stop>;
+
+    /// Makes an element in its world, and gives back its id.
+    ///
+    /// # Errors
+    /// It was refused, or there is no right to it.
+    fn create(&mut self, type_name: &str, values: Json, name: Option<&str>) -> Result<Json, Stop>;
+
+    /// Destroys an element.
+    ///
+    /// # Errors
+    /// It was refused, or there is no right to it.
+    fn destroy(&mut self, element: &str) -> Result<(), Stop>;
+
+    /// Puts an element, itself if none is named, into a set, or takes it out. Whether that changed
+    /// anything.
+    ///
+    /// # Errors
+    /// It was refused, or there is no right to it.
+    fn stand(&mut self, set: &str, element: Option<&str>, inside: bool) -> Result<bool, Stop>;
+
     /// Adds a line to the job's trace.
     fn log(&mut self, line: &str);
 

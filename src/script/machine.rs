@@ -275,6 +275,16 @@ impl Machine {
                 // 53 bits are what a number holds whole.
                 return Ok(Value::Number((host.random() >> 11) as f64 / (1_u64 << 53) as f64));
             }
+            Some(11) => host.find(&word(first, "selection")?),
+            Some(12) => {
+                let values = object(third)?;
+                host.create(&word(first, "type")?, values, optional(second, "name")?.as_deref())
+            }
+            Some(13) => host.destroy(&word(first, "element")?).map(|()| Json::Null),
+            Some(number @ (14 | 15)) => {
+                let element = optional(second, "element")?;
+                host.stand(&word(first, "set")?, element.as_deref(), number == 14).map(Json::Bool)
+            }
             Some(_) | None => return Err(mlua::Error::runtime("no such request")),
         };
         match answer {

@@ -9,9 +9,13 @@ use serde_json_path::JsonPath;
 use super::host::Runner;
 use super::{Actor, Halt, Step, Target};
 use crate::model::{
-    Action, Body, CallBody, Code, Element, Json, Mapped, On, Problem, Question, TypeDefinition,
+    Action, Body, CallBody, Code, Element, EventKind, Json, Mapped, On, Problem, Question, ReplyTo,
+    TypeDefinition,
 };
 use crate::script::{Ended, RUN_FUEL, Script};
+
+/// Actions that are named where a cascade has run too far.
+const RECENT_MAX: usize = 4;
 
 /// An action that hears an event.
 #[derive(Clone, Copy)]
@@ -48,7 +52,12 @@ impl Step<'_> {
         listener: Listener<'_>,
         data: &mut Json,
     ) -> Result<Option<Json>, Halt> {
-        self.path.push(format!("{}@{}", listener.name(), listener.element.id));
+        let place = format!("{}@{}", listener.name(), listener.element.id);
+        if self.recent.len() >= RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(place.clone());
+        self.path.push(place);
         self.scope.push((listener.element.owner, listener.element.world));
         let reply = self.run_body(listener, data);
         self.scope.pop();
@@ -282,21 +291,30 @@ impl Step<'_> {
         let reply = format!("{event}_reply");
         let heard = On::Custom(reply.clone());
         let listens = listener.element_type.definition.listeners(&heard, None).next().is_some();
-        let reply_to = listens.then_some(crate::model::ReplyTo {
-            world: listener.element.world,
-            element: listener.element.id,
-            event: reply,
-        });
+        let definition = &listener.element_type.definition;
+        let on_error = On::After(EventKind::RemoteError);
+        let hears_errors = definition.listeners(&on_error, None).next().is_some();
+        let (world, own) = (listener.element.world, listener.element.id);
+        let reply_to = |error: Option<Json>| {
+            let event = listens.then(|| reply.clone());
+            (event.is_some() || error.is_some()).then_some(ReplyTo {
+                world,
+                element: own,
+                event,
+                error,
+            })
+        };
         match self.element(element)? {
             Target::Here(target) => {
                 args["element"] = Json::from(target.id.to_string());
-                self.send_local(listener, command, args, reply_to)
+                self.send_local(listener, command, args, reply_to(None))
             }
             Target::There { server, name } => {
+                let what = serde_json::json!({"server": server, "element": name, "call": event});
                 args["element"] = Json::from(name);
                 let mut tell = self.tell_of(server, command, args)?;
                 tell.claim = Some(listener.element.owner);
-                tell.reply_to = reply_to;
+                tell.reply_to = reply_to(hears_errors.then_some(what));
                 self.tell(tell);
                 Ok(())
             }
@@ -308,7 +326,7 @@ impl Step<'_> {
         listener: Listener<'_>,
         command: &str,
         args: Json,
-        reply_to: Option<crate::model::ReplyTo>,
+        reply_to: Option<ReplyTo>,
     ) -> Result<(), Halt> {
         let Some(hops) = self.budget.hops.checked_sub(1) else {
             return Err(Problem::new(

@@ -1,6 +1,6 @@
 //! The buffer: what a step has changed so far, and what it may still use up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::tz::TimeZone;
 
@@ -120,6 +120,8 @@ pub struct Step<'a> {
     asked: BTreeMap<String, u32>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) path: Vec<String>,
+    /// The actions that ran last.
+    pub(super) recent: VecDeque<String>,
     /// Whose action runs, and in which world: names that it says are looked up from there.
     pub(super) scope: Vec<(AccountId, WorldId)>,
     pub(super) budget: Budget,
@@ -129,6 +131,8 @@ pub struct Step<'a> {
     pub(super) fresh: bool,
     /// Which element's action wrote an attribute of another in the outermost event at hand.
     pub(super) writers: HashMap<(ElementId, String), ElementId>,
+    /// Whether actions may write only what is their own element's.
+    pub(super) own_only: bool,
     /// Whether a script would take too long here.
     pub(super) hurried: bool,
 }
@@ -194,6 +198,7 @@ impl<'a> Step<'a> {
             asked: BTreeMap::new(),
             waiting: Vec::new(),
             path: Vec::new(),
+            recent: VecDeque::new(),
             scope: Vec::new(),
             budget: call.root.budget,
             depth: 0,
@@ -201,6 +206,7 @@ impl<'a> Step<'a> {
             end: None,
             fresh: false,
             writers: HashMap::new(),
+            own_only: false,
             hurried: false,
         }
     }

@@ -23,9 +23,15 @@ impl Step<'_> {
         event: impl FnOnce(&mut Self) -> Result<T, Halt>,
     ) -> Result<T, Halt> {
         let Some(left) = self.budget.events.checked_sub(1) else {
-            return Err(
-                Problem::new(Code::ScriptBudget, "the call fired more events than it may").into()
-            );
+            let last: Vec<&str> = self.recent.iter().map(String::as_str).collect();
+            let says = match last.as_slice() {
+                [] => "the call fired more events than it may".to_owned(),
+                last => format!(
+                    "the call fired more events than it may; the last were heard by {}",
+                    last.join(" > ")
+                ),
+            };
+            return Err(Problem::new(Code::ScriptBudget, says).into());
         };
         if self.depth >= DEPTH_MAX {
             let says =
@@ -150,7 +156,7 @@ impl Step<'_> {
     ///
     /// # Errors
     /// One of them fails.
-    fn fire_after(
+    pub(super) fn fire_after(
         &mut self,
         element: &Element,
         element_type: &Arc<TypeDefinition>,
@@ -195,6 +201,33 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells an element that a call of its own failed elsewhere. Its actions may write only what is
+    /// its own.
+    ///
+    /// # Errors
+    /// One of them fails.
+    pub fn tell_error(&mut self, element: &Element, data: Json) -> Result<(), Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        self.own_only = true;
+        self.in_event(|step| {
+            step.note(element, &element_type, EventKind::RemoteError, data.clone());
+            step.fire_after(element, &element_type, EventKind::RemoteError, None, data)
+        })
+    }
+
+    /// Checks that an event's data is what the event carries.
+    ///
+    /// # Errors
+    /// Something is missing, too much, or matches no path that must match.
+    pub fn check_event(
+        &self,
+        element_type: &TypeDefinition,
+        name: &str,
+        data: &Json,
+    ) -> Result<(), Halt> {
+        check_data(element_type, name, data)
     }
 
     /// Fires a custom event on a local element. Every action on it runs; gives back what each

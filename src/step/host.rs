@@ -1,11 +1,16 @@
 //! What a script asks for, granted by the step that runs it.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::action::Listener;
-use super::{Halt, Step, Target};
-use crate::model::{Caller, Code, Json, On, Problem};
+use super::{Actor, End, Halt, Step, Target};
+use crate::model::{AccountId, Caller, Code, Element, Json, On, Problem};
 use crate::script::{Asked, Host, Stop, Subject};
+
+/// Elements that a script finds at a time.
+const FOUND_MAX: usize = 1_000;
 
 /// One run of a script inside a step.
 pub(super) struct Runner<'r, 's> {
@@ -74,6 +79,9 @@ impl<'r, 's> Runner<'r, 's> {
                 }
             },
         };
+        if element.is_some() {
+            self.check_own_only()?;
+        }
         let Some(target) = target else {
             return Err(Problem::new(Code::NotFound, "the element is gone").into());
         };
@@ -103,6 +111,99 @@ impl<'r, 's> Runner<'r, 's> {
         let args = json!({"element": own, "event": event, "data": data});
         let element = element.map_or(own, str::to_owned);
         self.step.send_call(self.listener, &element, "event.send", event, args)
+    }
+
+    /// Where an error is heard of, an action may write only what is its own element's.
+    fn check_own_only(&self) -> Result<(), Halt> {
+        if self.step.own_only {
+            let says = "who hears of an error may write only what is its own";
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        Ok(())
+    }
+
+    fn try_find(&mut self, selection: &str) -> Result<Json, Halt> {
+        let (actor, world) = (self.listener.actor(), self.listener.element.world);
+        let page = self.step.select(actor, world, selection, None, FOUND_MAX + 1)?;
+        if page.found.len() > FOUND_MAX || page.next.is_some() {
+            let says = format!("a script finds at most {FOUND_MAX} elements at a time");
+            return Err(Problem::new(Code::OverLimit, says).into());
+        }
+        let shown = page.found.iter().map(|element| {
+            let name = element.name.as_ref().map(ToString::to_string);
+            json!({"id": element.id, "name": name, "owner": element.owner})
+        });
+        Ok(shown.collect())
+    }
+
+    fn try_create(
+        &mut self,
+        type_name: &str,
+        values: &Json,
+        name: Option<&str>,
+    ) -> Result<Json, Halt> {
+        self.check_own_only()?;
+        let (actor, own) = (self.listener.actor(), self.listener.element);
+        let world = self.step.world(None)?;
+        let element_type = self.step.element_type(type_name, Some(world.owner))?;
+        self.step.check_creation(actor, &world, &element_type, own.owner)?;
+        self.check_type_owner(&world.owner)?;
+        let values = self.step.checked_values(&element_type, values)?;
+        let name = match name {
+            Some(text) => Some(self.step.free_name(&world, text)?),
+            None => None,
+        };
+        let element = self.step.new_element(world.id, &element_type, own.owner, name, values);
+        self.step.in_event(|step| step.make_element(&element, &element_type))?;
+        Ok(json!(element.id))
+    }
+
+    /// Beyond its own element an action may do only what its type's owner may too.
+    fn check_type_owner(&self, owner: &AccountId) -> Result<(), Halt> {
+        match self.listener.actor() {
+            Actor::Action { type_owner, .. } if type_owner != *owner => {
+                let says = "the owner of this action's type may not do this";
+                Err(Problem::new(Code::NotPermitted, says).into())
+            }
+            Actor::Action { .. } | Actor::Caller => Ok(()),
+        }
+    }
+
+    fn here(&mut self, name: &str) -> Result<Arc<Element>, Halt> {
+        match self.step.element(name)? {
+            Target::Here(element) => Ok(element),
+            Target::There { name, .. } => {
+                let says = format!("'{name}' is of another server");
+                Err(Problem::new(Code::Usage, says).into())
+            }
+        }
+    }
+
+    fn try_destroy(&mut self, name: &str) -> Result<(), Halt> {
+        self.check_own_only()?;
+        let element = self.here(name)?;
+        let own = self.listener.element;
+        if element.owner != own.owner {
+            let says = format!("'{name}' is somebody else's");
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        if element.id != own.id {
+            self.check_type_owner(&element.owner)?;
+        }
+        self.step.destroy_element(&element)
+    }
+
+    fn try_stand(&mut self, set: &str, element: Option<&str>, inside: bool) -> Result<bool, Halt> {
+        self.check_own_only()?;
+        let definer = self.here(set)?;
+        let own = self.listener.element.id.to_string();
+        let element = self.here(element.unwrap_or(&own))?;
+        let actor = self.listener.actor();
+        if inside {
+            self.step.enter_set(actor, &definer, &element, End::Last)
+        } else {
+            self.step.leave_set(actor, &definer, &element)
+        }
     }
 
     fn element_facts(&self) -> Json {
@@ -180,6 +281,22 @@ impl Host for Runner<'_, '_> {
 
     fn send(&mut self, event: &str, data: Json, element: Option<&str>) -> Result<(), Stop> {
         self.try_send(event, data, element).map_err(|halt| self.stop(halt))
+    }
+
+    fn find(&mut self, selection: &str) -> Result<Json, Stop> {
+        self.try_find(selection).map_err(|halt| self.stop(halt))
+    }
+
+    fn create(&mut self, type_name: &str, values: Json, name: Option<&str>) -> Result<Json, Stop> {
+        self.try_create(type_name, &values, name).map_err(|halt| self.stop(halt))
+    }
+
+    fn destroy(&mut self, element: &str) -> Result<(), Stop> {
+        self.try_destroy(element).map_err(|halt| self.stop(halt))
+    }
+
+    fn stand(&mut self, set: &str, element: Option<&str>, inside: bool) -> Result<bool, Stop> {
+        self.try_stand(set, element, inside).map_err(|halt| self.stop(halt))
     }
 
     fn log(&mut self, line: &str) {

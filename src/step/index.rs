@@ -18,7 +18,7 @@ fn short(name: &str) -> [u8; 8] {
 }
 
 /// The beginning of a value, in the order of the values; none for what no index holds.
-pub fn index_bytes(value: &Json) -> Option<[u8; 16]> {
+pub(super) fn index_bytes(value: &Json) -> Option<[u8; 16]> {
     let mut bytes = [0; 16];
     match value {
         Json::Bool(value) => {
@@ -43,7 +43,7 @@ pub fn index_bytes(value: &Json) -> Option<[u8; 16]> {
 }
 
 /// The keys between which the elements of a type are found.
-pub fn of_type(id: TypeId, world: WorldId, after: Option<ElementId>) -> (Key, Key) {
+pub(super) fn of_type(id: TypeId, world: WorldId, after: Option<ElementId>) -> (Key, Key) {
     let first = after.map_or([0; 16], |id| next(*id.as_bytes()));
     let first = Key::ElementOf(id, world, ElementId::from_bytes(first));
     (first, Key::ElementOf(id, world, ElementId::from_bytes([0xff; 16])))
@@ -51,7 +51,7 @@ pub fn of_type(id: TypeId, world: WorldId, after: Option<ElementId>) -> (Key, Ke
 
 /// The keys between which the elements of a type with values from `first` to `last` of an indexed
 /// attribute are found.
-pub fn by_value(
+pub(super) fn by_value(
     id: TypeId,
     attribute: &str,
     first: [u8; 16],

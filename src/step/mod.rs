@@ -8,19 +8,21 @@ mod event;
 mod exist;
 mod host;
 mod index;
+mod life;
 mod lookup;
 mod remote;
 mod right;
+mod select;
 mod set;
 mod timer;
 mod value;
 
 pub use action::{Listener, Replies};
 pub use buffer::{Decided, Happened, Left, Setting, Step};
-pub use index::{by_value, index_bytes, of_type};
 pub use lookup::{AccountPlace, Target, account_by};
 pub use remote::outdated;
 pub use right::{Actor, not_offered};
+pub use select::{Page, SELECTED_MAX, check_count};
 pub use set::{End, Tie};
 pub use value::Reading;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{Actor, Halt, Step};
-use crate::model::{AccountId, Code, Element, ElementId, EventKind, Json, Key, Problem, Row, Set};
+use crate::model::{
+    AccountId, Caller, Code, Element, ElementId, EventKind, Json, Key, Problem, Row, Set,
+};
 
 /// Elements that hear what happens beside them, of one element at most.
 const NEIGHBOURS_MAX: usize = 256;
@@ -146,13 +148,18 @@ impl Step<'_> {
         definer: &Element,
         element: Option<&Element>,
     ) -> Result<(), Halt> {
-        let account: Option<AccountId> = match actor {
-            Actor::Caller => self.call.caller.account(),
-            Actor::Action { owner, .. } => Some(owner),
-        };
         let owners = [Some(definer.owner), element.map(|element| element.owner)];
-        let node = self.call.caller == crate::model::Caller::Node;
-        if node || account.is_some_and(|account| owners.contains(&Some(account))) {
+        let is_one = |account: AccountId| owners.contains(&Some(account));
+        let may = match (actor, &self.call.caller) {
+            (Actor::Caller, Caller::Node) => true,
+            (Actor::Caller, caller) => caller.account().is_some_and(is_one),
+            (Actor::Action { element: own, owner, type_owner }, _) => {
+                // Beyond its own element an action may do only what its type's owner may too.
+                let is_own = own == definer.id || element.is_some_and(|element| element.id == own);
+                is_one(owner) && (is_own || is_one(type_owner))
+            }
+        };
+        if may {
             return Ok(());
         }
         Err(Problem::new(Code::NotPermitted, "only the set's owner, or the element's, may do this")

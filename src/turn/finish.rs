@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::turns::{Effect, ItemAnswer, Running, outcome_of};
 use crate::model::{
-    Call, Caller, Code, DEADLINE_DEFAULT_MS, Job, JobId, JobStatus, Json, Key, Outbox, Problem,
-    Reply, ReplyTo, Row, ServerId, Snapshot, Tell, bytes_of,
+    Call, Caller, Code, DEADLINE_DEFAULT_MS, Element, Job, JobId, JobStatus, Json, Key, Outbox,
+    Problem, Reply, ReplyTo, Row, ServerId, Snapshot, Tell, bytes_of,
 };
 use crate::step::outdated;
 use crate::trust;
@@ -69,22 +69,43 @@ impl Running<'_> {
         else {
             return;
         };
+        if let Some(event) = &to.event {
+            let data = match result {
+                Ok(result) => {
+                    json!({"done": true, "result": result.get("result").unwrap_or(result)})
+                }
+                Err(problem) => json!({"done": false, "problem": problem.to_json()}),
+            };
+            let args = json!({"element": to.element, "event": event, "data": data});
+            self.queue_reply("event.send", args, cause, &element);
+        }
+        if let (Some(Json::Object(said)), Err(problem)) = (&to.error, result) {
+            let mut data = said.clone();
+            data.insert("problem".to_owned(), problem.to_json());
+            let args = json!({"element": to.element, "data": data});
+            self.queue_reply("event.failed", args, cause, &element);
+        }
+    }
+
+    /// Lets the element hear of an outcome, as a call of its owner that follows from the cause.
+    fn queue_reply(&mut self, command: &str, args: Json, cause: &Call, element: &Element) {
         let Some(hops) = cause.root.budget.hops.checked_sub(1) else { return };
-        let data = match result {
-            Ok(result) => json!({"done": true, "result": result.get("result").unwrap_or(result)}),
-            Err(problem) => json!({"done": false, "problem": problem.to_json()}),
-        };
         let mut root = cause.root.clone();
         root.budget.hops = hops;
-        let hash = blake3::derive_key("freehold 1 reply", cause.id.as_bytes());
+        let mut hash = blake3::Hasher::new_derive_key("freehold 1 reply");
+        hash.update(cause.id.as_bytes()).update(command.as_bytes());
         let mut random = [0; 10];
-        random.copy_from_slice(&hash[..10]);
+        random.copy_from_slice(&hash.finalize().as_bytes()[..10]);
+        let caller = match command {
+            "event.failed" => Caller::Node,
+            _ => Caller::Local { account: Some(element.owner), operator: false },
+        };
         let call = Call {
             id: JobId::at(self.turn.at, random),
-            command: "event.send".to_owned(),
-            caller: Caller::Local { account: Some(element.owner), operator: false },
-            args: json!({"element": to.element, "event": to.event, "data": data}),
-            world: None,
+            command: command.to_owned(),
+            caller,
+            args,
+            world: Some(element.world.to_string()),
             meta: Json::Null,
             deadline_at: self.turn.at.after_ms(DEADLINE_DEFAULT_MS),
             root,

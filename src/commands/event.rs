@@ -1,0 +1,163 @@
+//! Events: the system's are listed, custom ones are sent, now or later, to one or to many.
+
+use serde_json::json;
+
+use super::action::object;
+use crate::model::{Caller, Code, Element, Json, On, Problem, TimerDoes, parse_duration_ms};
+use crate::step::{Actor, Halt, Step, Target, not_offered};
+
+/// How long a timer may wait, in milliseconds.
+const DELAY_MS_MIN: u64 = 100;
+const DELAY_MS_MAX: u64 = 365 * 86_400_000;
+
+/// The kinds of events that the system fires.
+pub(super) fn ls(_: &mut Step<'_>) -> Result<Json, Halt> {
+    let items: Vec<Json> = crate::catalog::EVENTS
+        .iter()
+        .map(|event| {
+            json!({
+                "id": event.kind.id(),
+                "name": event.kind.as_str(),
+                "when": event.when,
+                "heard_by": event.heard_by,
+                "data": event.data,
+                "refusable": event.kind.has_before(),
+                "told": event.kind.has_after(),
+            })
+        })
+        .collect();
+    Ok(json!({"items": items, "next": null}))
+}
+
+pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let (text, event) = (step.word("element"), step.word("event"));
+    let data = object(step.arg("data"));
+    if let Caller::Remote { .. } = step.call.caller {
+        return send_for_server(step, text, event, data);
+    }
+    match step.element(text)? {
+        Target::Here(element) => match (delay(step, "after")?, delay(step, "every")?) {
+            (None, None) => {
+                check_offered(step, &element, event)?;
+                let mut replies = step.fire_custom(&element, event, data)?;
+                Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}))
+            }
+            (after, every_ms) => send_later(step, &element, event, data, after, every_ms),
+        },
+        Target::There { server, name } => {
+            if step.text("after").or(step.text("every")).is_some() {
+                let says = "a timer runs at the element's home: ask for it there";
+                return Err(Problem::new(Code::Usage, says).into());
+            }
+            let args = json!({"element": name, "event": event, "data": data});
+            Err(step.forward(server, "event.send", args)?)
+        }
+    }
+}
+
+/// Another server sends: what is not offered to it is not there.
+fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> Result<Json, Halt> {
+    let named = format!("{text} {event}");
+    let element = step.element_here(text).map_err(|_| not_offered(&named))?;
+    let element_type = step.type_of(element.type_id)?;
+    let standing = step.standing(Actor::Caller, &element, &element_type)?;
+    let heard = On::Custom(event.to_owned());
+    let listeners = step.listeners(&element, &element_type, &heard, None);
+    if !listeners.iter().any(|action| step.is_offered(standing, action.level)) {
+        return Err(not_offered(&named).into());
+    }
+    let mut replies = step.fire_custom(&element, event, data)?;
+    // What a private action answers is not for another server.
+    let actions = &element_type.definition.actions;
+    replies.retain(|name, _| {
+        actions.get(name).is_some_and(|action| step.is_offered(standing, action.level))
+    });
+    Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}))
+}
+
+/// Checks that at least one action on an event is offered to the caller, where any listens.
+fn check_offered(step: &Step<'_>, element: &Element, event: &str) -> Result<(), Halt> {
+    let element_type = step.type_of(element.type_id)?;
+    let standing = step.standing(Actor::Caller, element, &element_type)?;
+    let heard = On::Custom(event.to_owned());
+    let listeners = step.listeners(element, &element_type, &heard, None);
+    if listeners.is_empty()
+        || listeners.iter().any(|action| step.is_offered(standing, action.level))
+    {
+        return Ok(());
+    }
+    let says = format!("everything that listens to '{event}' is private, for the owner");
+    Err(Problem::new(Code::NotPermitted, says).into())
+}
+
+fn delay(step: &Step<'_>, name: &str) -> Result<Option<u64>, Halt> {
+    let Some(text) = step.text(name) else { return Ok(None) };
+    match parse_duration_ms(text) {
+        Some(ms) if (DELAY_MS_MIN..=DELAY_MS_MAX).contains(&ms) => Ok(Some(ms)),
+        Some(_) => {
+            let says = format!("'{text}': a timer waits from 100ms to 365d");
+            Err(Problem::new(Code::Usage, says).into())
+        }
+        None => {
+            let says = format!("'{text}' is no span of time: write 500ms, 5s, 10m or 24h");
+            Err(Problem::new(Code::Usage, says).into())
+        }
+    }
+}
+
+fn send_later(
+    step: &mut Step<'_>,
+    element: &Element,
+    event: &str,
+    data: Json,
+    after: Option<u64>,
+    every_ms: Option<u64>,
+) -> Result<Json, Halt> {
+    if step.acting()?.id != element.owner {
+        let says = "only its owner may start a timer of an element";
+        return Err(Problem::new(Code::NotPermitted, says).into());
+    }
+    let element_type = step.type_of(element.type_id)?;
+    step.check_event(&element_type, event, &data)?;
+    let at = step.now.after_ms(after.or(every_ms).unwrap_or(DELAY_MS_MIN));
+    let does = TimerDoes::Fire(event.to_owned(), data);
+    let id = step.start_timer(element, at, every_ms, does)?;
+    Ok(json!({"result": null, "timer": id, "at": at.to_string()}))
+}
+
+/// Sends a custom event to what stands in a set, or is selected, page by page.
+pub(super) fn broadcast(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let event = step.word("event");
+    let data = object(step.arg("data"));
+    let world = step.world(step.text("world"))?;
+    let selection = match (step.text("set"), step.text("where")) {
+        (Some(set), None) => format!("in {}", step.element_here(set)?.id),
+        (None, Some(selection)) => selection.to_owned(),
+        (Some(_), Some(_)) | (None, None) => {
+            let says = "name a set with --set, or select with --where";
+            return Err(Problem::new(Code::Usage, says).into());
+        }
+    };
+    let (limit, cursor) = (super::page::limit(step), step.text("cursor"));
+    let page = step.select(Actor::Caller, world.id, &selection, cursor, limit)?;
+    let mut sent = 0;
+    for element in &page.found {
+        let element_type = step.type_of(element.type_id)?;
+        let heard = On::Custom(event.to_owned());
+        if step.listeners(element, &element_type, &heard, None).is_empty() {
+            continue;
+        }
+        check_offered(step, element, event)?;
+        step.fire_custom(element, event, data.clone())?;
+        sent += 1;
+    }
+    Ok(json!({"sent": sent, "selected": page.found.len(), "next": page.next}))
+}
+
+/// The node tells an element that a call of its own failed elsewhere.
+pub(super) fn failed(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let element = step.element_here(step.word("element"))?;
+    let data = object(step.arg("data"));
+    step.tell_error(&element, data)?;
+    Ok(json!({"id": element.id}))
+}
