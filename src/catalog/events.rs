@@ -143,6 +143,12 @@ pub const EVENTS: &[SystemEvent] = &[
     event(EventKind::SetShift, "set shift", "the set", &["element"]),
     event(EventKind::SetMutual, "set mutual", "the first set", &["other"]),
     event(
+        EventKind::SetValuesChange,
+        "set change, before each member's own change",
+        "the set",
+        &["attribute", "value"],
+    ),
+    event(
         EventKind::GroupCreation,
         "a group is made",
         "the element that hears for it",

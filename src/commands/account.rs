@@ -75,6 +75,12 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
             .into());
         }
     }
+    if step.owns_elements(id)? {
+        let says = format!("the account '{}' still owns elements", account.name);
+        return Err(Problem::new(Code::Conflict, says)
+            .hint("destroy them first, or give them away: freehold element give")
+            .into());
+    }
     step.change(Key::Account(id), None)?;
     step.change(Key::AccountName(account.name.key()), None)?;
     step.change(Key::Secret(id), None)?;

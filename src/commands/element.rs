@@ -7,7 +7,7 @@ use serde_json::json;
 use super::account::PATIENCE_MS;
 use crate::model::{
     AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId, Head,
-    Json, Key, Kind, LogId, Problem, Row, ServerId, WorldId,
+    Json, Key, Kind, LogId, Problem, Row, ServerId, WorldId, hex,
 };
 use crate::step::{Actor, Halt, Reading, Step, Target, not_offered};
 
@@ -26,6 +26,9 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "name": element.name.as_ref().map_or_else(|| element.id.to_string(), |name| name.to_string()),
         "world": element.world,
         "type": element_type.definition.name,
+        "revision": element_type.revision,
+        "hash": hex(&element_type.definition.hash()),
+        "sets": step.sets_of(&element)?,
         "owner": owner.map(|owner| owner.name.to_string()),
         "values": values,
     }))

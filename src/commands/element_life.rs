@@ -128,17 +128,23 @@ pub(super) fn switch(step: &mut Step<'_>) -> Result<Json, Halt> {
         (false, false) => (EventKind::ParentOn, None),
     };
     let parent = if is_attribute { None } else { Some(parent_named(step, &element_type, what)?) };
-    let mut switched = element.as_ref().clone();
-    let changed = match parent {
-        None if off => switched.attributes_off.insert(what.to_owned()),
-        None => switched.attributes_off.remove(what),
-        Some(id) if off => switched.parents_off.insert(id),
-        Some(id) => switched.parents_off.remove(&id),
+    let is_off = match parent {
+        None => element.attributes_off.contains(what),
+        Some(id) => element.parents_off.contains(&id),
     };
-    if changed {
+    if is_off != off {
         let data = json!({"part": what});
         step.in_event(|step| {
             step.fire_before(&element, &element_type, kind, attribute, data.clone())?;
+            // An action before may have written values of it.
+            let current = step.stored().element(element.world, element.id)?;
+            let mut switched = current.as_deref().unwrap_or(&element).clone();
+            match parent {
+                None if off => switched.attributes_off.insert(what.to_owned()),
+                None => switched.attributes_off.remove(what),
+                Some(id) if off => switched.parents_off.insert(id),
+                Some(id) => switched.parents_off.remove(&id),
+            };
             let key = Key::Element(element.world, element.id);
             step.put(key, Row::Element(Arc::new(switched)))?;
             step.note(&element, &element_type, kind, data.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{
-    AccountId, Code, Definition, Group, Json, Key, Problem, Row, TypeDefinition, TypeId, hex,
+    AccountId, Code, Definition, Group, Json, Key, Kind, Problem, Row, TypeDefinition, TypeId, hex,
     with_parents,
 };
 use crate::script::{bad_type, read_type};
@@ -37,6 +37,7 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
             .hint("add attributes with defaults and actions, or publish it under another name")
             .into());
     }
+    let before = held.clone();
     let parents = parents(step, &own)?;
     let ids: Vec<TypeId> = parents.iter().map(|parent| parent.id).collect();
     check_groups(step, &own, owner.id)?;
@@ -63,6 +64,9 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
         },
     };
     check_references(&next.definition)?;
+    if let Some(held) = &before {
+        check_growth(held, &next.definition)?;
+    }
     let (id, revision) = (next.id, next.revision);
     for parent in &next.parents {
         step.put(Key::TypeChild(*parent, id), Row::At(0))?;
@@ -128,14 +132,58 @@ fn check_references(definition: &Definition) -> Result<(), Halt> {
             return Err(bad(says));
         }
     }
-    let families =
-        definition.attributes.iter().filter_map(|(name, held)| Some((name, held.parent.as_ref()?)));
-    for (name, parent) in families {
-        if !definition.attributes.contains_key(parent) {
+    for (name, held) in &definition.attributes {
+        if let Some(parent) = &held.parent
+            && !definition.attributes.contains_key(parent)
+        {
             return Err(bad(format!("'{name}': there is no attribute '{parent}'")));
         }
     }
+    for (name, held) in &definition.events {
+        if let Some(parent) = &held.parent
+            && !definition.events.contains_key(parent)
+        {
+            return Err(bad(format!("'{name}': there is no event '{parent}'")));
+        }
+    }
+    if definition.attributes.values().filter(|attribute| attribute.expires).count() > 1 {
+        return Err(bad("only one attribute says when an element's time is over".to_owned()));
+    }
+    check_areas(definition)
+}
+
+/// Checks that every area is one of a position.
+fn check_areas(definition: &Definition) -> Result<(), Halt> {
+    let of_attributes = definition.attributes.values().map(|attribute| &attribute.bounds);
+    let areas = of_attributes.chain([&definition.bounds]).filter_map(|bounds| bounds.area.as_ref());
+    for area in areas {
+        let kind = definition.attributes.get(&area.attribute).map(|attribute| attribute.kind);
+        if kind != Some(Kind::Position) {
+            return Err(bad(format!("an area: there is no position '{}'", area.attribute)));
+        }
+    }
     Ok(())
+}
+
+/// Checks that what is added can be added to a type that has elements.
+fn check_growth(held: &TypeDefinition, next: &Definition) -> Result<(), Halt> {
+    if !held.used {
+        return Ok(());
+    }
+    let attributes = &held.definition.attributes;
+    let added = next.attributes.iter().find(|(name, attribute)| {
+        attribute.index && attributes.get(*name).is_none_or(|held| !held.index)
+    });
+    match added {
+        Some((name, _)) => {
+            let says = format!(
+                "'{name}' cannot be indexed: there are elements of '{}' already",
+                held.definition.name
+            );
+            Err(Problem::new(Code::TypeInUse, says).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Gives what a type says now to the types that have it as a parent.
@@ -157,6 +205,8 @@ fn pass_on(step: &mut Step<'_>, id: TypeId, depth: usize) -> Result<(), Halt> {
             held.parents.iter().map(|parent| step.type_of(*parent)).collect::<Result<_, _>>()?;
         let definition = whole(held.own(), &parents)?;
         if definition != held.definition {
+            check_growth(&held, &definition)?;
+            check_references(&definition)?;
             let revision = held.revision + 1;
             let next = TypeDefinition { revision, definition, ..held.as_ref().clone() };
             step.put(Key::Type(child), Row::Type(Arc::new(next)))?;

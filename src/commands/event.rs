@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::action::object;
 use crate::model::{Caller, Code, Element, Json, On, Problem, TimerDoes, parse_duration_ms};
-use crate::step::{Actor, Halt, Step, Target, not_offered};
+use crate::step::{Actor, Halt, Replies, Step, Target, not_offered};
 
 /// How long a timer may wait, in milliseconds.
 const DELAY_MS_MIN: u64 = 100;
@@ -39,8 +39,7 @@ pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
         Target::Here(element) => match (delay(step, "after")?, delay(step, "every")?) {
             (None, None) => {
                 check_offered(step, &element, event)?;
-                let mut replies = step.fire_custom(&element, event, data)?;
-                Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}))
+                Ok(json!({"result": last(step.fire_custom(&element, event, data)?)}))
             }
             (after, every_ms) => send_later(step, &element, event, data, after, every_ms),
         },
@@ -72,7 +71,12 @@ fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> 
     replies.retain(|name, _| {
         actions.get(name).is_some_and(|action| step.is_offered(standing, action.level))
     });
-    Ok(json!({"result": replies.pop_last().map(|(_, reply)| reply)}))
+    Ok(json!({"result": last(replies)}))
+}
+
+/// What the last action by name that answered returned.
+fn last(replies: Replies) -> Option<Json> {
+    replies.into_values().rev().find(|reply| !reply.is_null())
 }
 
 /// Checks that at least one action on an event is offered to the caller, where any listens.

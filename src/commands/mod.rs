@@ -62,6 +62,7 @@ pub fn find(name: &str) -> Option<Command> {
         "set.difference" => set::difference,
         "set.symmetric_difference" => set::symmetric_difference,
         "set.mutual" => set::mutual,
+        "set.change" => set::change,
         "group.add" => group::add,
         "group.ls" => group::ls,
         "group.show" => group::show,

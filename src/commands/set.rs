@@ -296,3 +296,27 @@ pub(super) fn mutual(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
     Ok(json!({"items": items, "next": null}))
 }
+
+/// Sets one attribute of every member to one value.
+pub(super) fn change(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let definer = step.element_here(step.word("set"))?;
+    step.check_set(Actor::Caller, &definer, None)?;
+    let attribute = step.word("attribute");
+    let ids = ids_in(step, &definer)?;
+    let data = json!({"attribute": attribute, "value": step.arg("value")});
+    let element_type = step.type_of(definer.type_id)?;
+    let kind = EventKind::SetValuesChange;
+    step.in_event(|step| {
+        let heard = step.fire_before(&definer, &element_type, kind, None, data)?;
+        let value = heard.get("value").cloned().unwrap_or_default();
+        for id in &ids {
+            if let Some(member) = step.stored().element(definer.world, *id)? {
+                step.set_value(Actor::Caller, &member, attribute, value.clone())?;
+            }
+        }
+        step.note(&definer, &element_type, kind, heard.clone());
+        step.wait_after(&definer, kind, None, heard);
+        Ok(())
+    })?;
+    Ok(json!({"id": definer.id, "changed": ids.len()}))
+}

@@ -73,6 +73,8 @@ pub enum EventKind {
     SetShift,
     /// What stands in both of two sets is asked for.
     SetMutual,
+    /// One attribute of every member of a set gets a value.
+    SetValuesChange,
     /// A group is made.
     GroupCreation,
     /// A group is destroyed.
@@ -94,7 +96,7 @@ const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::ValueChange,
         Self::Custom,
         Self::ElementCreation,
@@ -127,6 +129,7 @@ impl EventKind {
         Self::SetUnshift,
         Self::SetShift,
         Self::SetMutual,
+        Self::SetValuesChange,
         Self::GroupCreation,
         Self::GroupDestruction,
         Self::GroupMemberAdded,
@@ -171,6 +174,7 @@ impl EventKind {
             Self::SetUnshift => "set_unshift",
             Self::SetShift => "set_shift",
             Self::SetMutual => "set_mutual",
+            Self::SetValuesChange => "set_values_change",
             Self::GroupCreation => "group_creation",
             Self::GroupDestruction => "group_destruction",
             Self::GroupMemberAdded => "group_member_added",

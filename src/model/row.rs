@@ -70,8 +70,8 @@ pub enum Key {
     /// An element of a type.
     ElementOf(TypeId, WorldId, ElementId),
     /// An element of a type by the value of an indexed attribute: a hash of the attribute's name,
-    /// and the value's beginning in an order of bytes.
-    ByValue(TypeId, [u8; 8], [u8; 16], WorldId, ElementId),
+    /// the world, and the value's beginning in an order of bytes.
+    ByValue(TypeId, [u8; 8], WorldId, [u8; 16], ElementId),
     /// A set, by the element that defines it.
     Set(WorldId, ElementId),
     /// A member of a set, by its place there.

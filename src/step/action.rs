@@ -100,7 +100,10 @@ impl Step<'_> {
             return Err(Problem::new(Code::NotPermitted, says).into());
         }
         let owner = listener.element.owner;
-        let question = Question::Person { owner, asks: sentence.to_owned() };
+        let element = listener.element;
+        let name =
+            element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
+        let question = Question::Person { owner, asks: format!("{name}: {sentence}") };
         match self.question("person", question)? {
             Ok(answer) if answer == Json::Bool(true) => Ok(None),
             Ok(_) => Err(refused(&listener, &format!("the answer was no: {sentence}")).into()),

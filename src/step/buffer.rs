@@ -118,7 +118,7 @@ pub struct Step<'a> {
     traced: usize,
     needs: Vec<Need>,
     asked: BTreeMap<String, u32>,
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: VecDeque<Waiting>,
     pub(super) path: Vec<String>,
     /// The actions that ran last.
     pub(super) recent: VecDeque<String>,
@@ -196,7 +196,7 @@ impl<'a> Step<'a> {
             traced: 0,
             needs: Vec::new(),
             asked: BTreeMap::new(),
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             path: Vec::new(),
             recent: VecDeque::new(),
             scope: Vec::new(),

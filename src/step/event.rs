@@ -9,7 +9,7 @@ use super::action::{Listener, Replies};
 use super::buffer::{DEPTH_MAX, Happened, Waiting};
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Code, Element, EventKind, Json, Level, On, Problem, TypeDefinition, suggest,
+    AccountId, Code, Element, EventKind, Group, Json, Level, On, Problem, TypeDefinition, suggest,
 };
 
 impl Step<'_> {
@@ -53,8 +53,8 @@ impl Step<'_> {
     }
 
     fn tell_afters(&mut self) -> Result<(), Halt> {
-        while !self.waiting.is_empty() {
-            let Waiting { world, element, kind, attribute, data } = self.waiting.remove(0);
+        while let Some(waiting) = self.waiting.pop_front() {
+            let Waiting { world, element, kind, attribute, data } = waiting;
             let Some(element) = self.stored().element(world, element)? else { continue };
             let element_type = self.type_of(element.type_id)?;
             self.fire_after(&element, &element_type, kind, attribute.as_deref(), data)?;
@@ -88,7 +88,8 @@ impl Step<'_> {
         })
     }
 
-    /// Notes that something happened to an element as a whole, for whoever may see anything of it.
+    /// Notes that something happened to an element as a whole. Others are told of its beginning and
+    /// its end, where they may see anything of it; the rest is for its home.
     pub fn note(
         &mut self,
         element: &Element,
@@ -97,9 +98,12 @@ impl Step<'_> {
         value: Json,
     ) {
         let definition = &element_type.definition;
+        let told = matches!(kind, EventKind::ElementCreation | EventKind::ElementDestruction);
         let reads = |level| {
-            let attribute = definition.attributes.values().any(|attribute| attribute.read >= level);
-            attribute || definition.actions.values().any(|action| action.level >= level)
+            let attribute = definition.attributes.values().any(|attribute| {
+                attribute.read >= level && attribute.read_group == Group::Everyone
+            });
+            told && (attribute || definition.actions.values().any(|action| action.level >= level))
         };
         self.happen(Happened {
             kind,
@@ -123,7 +127,7 @@ impl Step<'_> {
         attribute: Option<&str>,
         data: Json,
     ) {
-        self.waiting.push(Waiting {
+        self.waiting.push_back(Waiting {
             world: element.world,
             element: element.id,
             kind,
@@ -192,11 +196,7 @@ impl Step<'_> {
                     None => true,
                 };
                 if readable {
-                    let mut told = data.clone();
-                    if let Some(members) = told.as_object_mut() {
-                        members.insert("element".to_owned(), Json::from(element.id.to_string()));
-                    }
-                    self.run_listener(listener, &mut told)?;
+                    self.tell_neighbour(listener, element, data.clone())?;
                 }
             }
         }
@@ -228,6 +228,31 @@ impl Step<'_> {
         data: &Json,
     ) -> Result<(), Halt> {
         check_data(element_type, name, data)
+    }
+
+    /// Lets one neighbour hear. What goes wrong there is its own: it is logged, and what it wrote is
+    /// dropped.
+    fn tell_neighbour(
+        &mut self,
+        listener: Listener<'_>,
+        element: &Element,
+        mut data: Json,
+    ) -> Result<(), Halt> {
+        if let Some(members) = data.as_object_mut() {
+            members.insert("element".to_owned(), Json::from(element.id.to_string()));
+        }
+        let savepoint = self.savepoint();
+        match self.run_listener(listener, &mut data) {
+            Err(Halt::Problem(problem))
+                if listener.element.owner != element.owner
+                    && problem.code != Code::ScriptBudget =>
+            {
+                self.rollback(savepoint);
+                self.log(&problem.says);
+                Ok(())
+            }
+            result => result.map(|_| ()),
+        }
     }
 
     /// Fires a custom event on a local element. Every action on it runs; gives back what each

@@ -24,7 +24,7 @@ impl Step<'_> {
     ) -> Result<&'t Attribute, Halt> {
         let attribute = self.attribute(element_type, name)?;
         let missing = |says: String| Err(Problem::new(Code::NotFound, says).into());
-        if !self.exists(element, element_type) {
+        if !self.exists(element, element_type) && !self.is_way_back(element_type, name) {
             return missing("the element is out of its bounds".to_owned());
         }
         let definition = &element_type.definition;
@@ -41,6 +41,14 @@ impl Step<'_> {
             }
         }
         Ok(attribute)
+    }
+
+    /// Whether it is the position whose area the elements of a type exist in: what is outside comes
+    /// back by it. Out of its time nothing does.
+    fn is_way_back(&self, element_type: &TypeDefinition, name: &str) -> bool {
+        let bounds = &element_type.definition.bounds;
+        bounds.area.as_ref().is_some_and(|area| area.attribute == name)
+            && bounds.hold_at(self.now, &self.setting.time_zone)
     }
 
     /// Whether a parent is switched off for an element, or is one only through such a parent.

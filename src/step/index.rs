@@ -49,25 +49,24 @@ pub(super) fn of_type(id: TypeId, world: WorldId, after: Option<ElementId>) -> (
     (first, Key::ElementOf(id, world, ElementId::from_bytes([0xff; 16])))
 }
 
-/// The keys between which the elements of a type with values from `first` to `last` of an indexed
-/// attribute are found.
+/// The keys between which the elements of a type in a world with values from `first` to `last` of
+/// an indexed attribute are found.
 pub(super) fn by_value(
     id: TypeId,
     attribute: &str,
-    first: [u8; 16],
-    last: [u8; 16],
-    after: Option<([u8; 16], WorldId, ElementId)>,
+    world: WorldId,
+    (first, last): ([u8; 16], [u8; 16]),
+    after: Option<([u8; 16], ElementId)>,
 ) -> (Key, Key) {
     let name = short(attribute);
-    let (none, all) = (WorldId::from_bytes([0; 16]), WorldId::from_bytes([0xff; 16]));
     let begin = match after {
-        Some((value, world, element)) => {
+        Some((value, element)) => {
             let element = ElementId::from_bytes(next(*element.as_bytes()));
-            Key::ByValue(id, name, value, world, element)
+            Key::ByValue(id, name, world, value, element)
         }
-        None => Key::ByValue(id, name, first, none, ElementId::from_bytes([0; 16])),
+        None => Key::ByValue(id, name, world, first, ElementId::from_bytes([0; 16])),
     };
-    (begin, Key::ByValue(id, name, last, all, ElementId::from_bytes([0xff; 16])))
+    (begin, Key::ByValue(id, name, world, last, ElementId::from_bytes([0xff; 16])))
 }
 
 /// The bytes after these; the last ones stay.
@@ -152,7 +151,7 @@ impl Step<'_> {
             let after = new.and_then(|new| place(new, name, attribute));
             if before != after {
                 let key = |(name, value): Place, element: &Element| {
-                    Key::ByValue(element_type.id, name, value, element.world, element.id)
+                    Key::ByValue(element_type.id, name, element.world, value, element.id)
                 };
                 if let (Some(place), Some(old)) = (before, old) {
                     self.change(key(place, old), None)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Actor, Halt, Step};
 use crate::model::{
     AccountId, Code, Element, ElementId, EventKind, Json, Key, Name, On, Problem, Row,
-    TypeDefinition, World, WorldId,
+    TypeDefinition, TypeId, World, WorldId,
 };
 
 impl Step<'_> {
@@ -120,9 +120,8 @@ impl Step<'_> {
         if heard(On::Before(kind)) {
             self.fire_before(element, element_type, kind, None, data.clone())?;
         }
-        if !element_type.used && self.type_of(element_type.id)?.as_ref() == element_type.as_ref() {
-            let used = TypeDefinition { used: true, ..element_type.as_ref().clone() };
-            self.put(Key::Type(element_type.id), Row::Type(Arc::new(used)))?;
+        if !element_type.used {
+            self.mark_used(element_type)?;
         }
         if let Some(name) = &element.name {
             self.put(Key::ElementName(element.world, name.key()), Row::Id(*element.id.as_bytes()))?;
@@ -133,6 +132,19 @@ impl Step<'_> {
         self.note(element, element_type, kind, shown);
         if heard(On::After(kind)) {
             self.wait_after(element, kind, None, data);
+        }
+        Ok(())
+    }
+
+    /// Notes that a type has elements, and so its parents: nothing of them may change from now on.
+    fn mark_used(&mut self, element_type: &TypeDefinition) -> Result<(), Halt> {
+        let ids = self.ancestors(element_type)?.into_iter().chain([element_type.id]);
+        for id in ids.collect::<Vec<TypeId>>() {
+            let held = self.type_of(id)?;
+            if !held.used {
+                let used = TypeDefinition { used: true, ..held.as_ref().clone() };
+                self.put(Key::Type(id), Row::Type(Arc::new(used)))?;
+            }
         }
         Ok(())
     }

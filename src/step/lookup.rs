@@ -11,6 +11,8 @@ use crate::model::{
 
 /// Digits of an id that are enough to name it.
 const PART_MIN: usize = 8;
+/// Elements that are looked at together for their owner.
+const OWNED_AT_ONCE: usize = 1_000;
 /// Rows that are looked through for a part of an id.
 const LOOK_MAX: usize = 100_000;
 
@@ -328,6 +330,32 @@ impl Step<'_> {
             }
         }
         Err(missing("world", text).hint("see them with: freehold world ls").into())
+    }
+
+    /// Whether an account owns an element of any world: looked for one by one.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn owns_elements(&self, account: AccountId) -> Result<bool, Halt> {
+        for world in self.worlds()? {
+            let mut first = [0; 16];
+            loop {
+                let key = |bytes| Key::Element(world.id, ElementId::from_bytes(bytes));
+                let rows = self.stored().rows(&key(first), &key(ALL), OWNED_AT_ONCE)?;
+                let owned = |row: &Row| matches!(row, Row::Element(held) if held.owner == account);
+                if rows.iter().any(|(_, row)| owned(row)) {
+                    return Ok(true);
+                }
+                match rows.last() {
+                    Some((Key::Element(_, id), _)) if rows.len() == OWNED_AT_ONCE => {
+                        let last = u128::from_be_bytes(*id.as_bytes());
+                        first = last.saturating_add(1).to_be_bytes();
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(false)
     }
 
     fn worlds(&self) -> Result<Vec<Arc<World>>, Halt> {

@@ -85,7 +85,7 @@ impl Step<'_> {
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
         let standing = self.standing(actor, element, element_type)?;
-        let owner_only = self.is_owners_alone(actor, &attribute.read_group, element_type)?;
+        let owner_only = self.leaves_out(actor, &attribute.read_group, attribute, element_type)?;
         let right = Right { level: attribute.read, owner_only };
         if trust::may(right, standing) {
             return Ok(());
@@ -107,7 +107,7 @@ impl Step<'_> {
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
         let standing = self.standing(actor, element, element_type)?;
-        let owner_only = self.is_owners_alone(actor, &attribute.write_group, element_type)?;
+        let owner_only = self.leaves_out(actor, &attribute.write_group, attribute, element_type)?;
         let right = Right { level: attribute.write, owner_only };
         if trust::may(right, standing) {
             return Ok(());
@@ -122,6 +122,23 @@ impl Step<'_> {
     pub fn is_offered(&self, standing: Standing, level: Level) -> bool {
         let owner_only = crate::model::Group::assumed_at(level) == Group::Owner;
         trust::may(Right { level, owner_only }, standing)
+    }
+
+    /// Whether a group that an attribute names leaves `actor` out: of the owner of the type that
+    /// defined the attribute.
+    fn leaves_out(
+        &self,
+        actor: Actor,
+        group: &Group,
+        attribute: &Attribute,
+        element_type: &TypeDefinition,
+    ) -> Result<bool, Halt> {
+        match attribute.ancestor {
+            Some(id) if matches!(group, Group::Named(_)) => {
+                self.is_owners_alone(actor, group, self.type_of(id)?.as_ref())
+            }
+            Some(_) | None => self.is_owners_alone(actor, group, element_type),
+        }
     }
 
     /// Whether a group leaves `actor` out, unless they own the element.
@@ -163,7 +180,7 @@ impl Step<'_> {
         let rights =
             [(attribute.read, &attribute.read_group), (attribute.write, &attribute.write_group)];
         for (level, group) in rights {
-            let owner_only = self.is_owners_alone(actor, group, element_type)?;
+            let owner_only = self.leaves_out(actor, group, attribute, element_type)?;
             if trust::may(Right { level, owner_only }, standing) {
                 return Ok(true);
             }

@@ -151,18 +151,17 @@ impl Query {
                     u128::from_be_bytes(*id.as_bytes()).saturating_add(1).to_be_bytes()
                 });
                 let key = |bytes| Key::Element(self.world, ElementId::from_bytes(bytes));
-                ids(step, &key(first), &key([0xff; 16]), self.world)
+                ids(step, &key(first), &key([0xff; 16]))
             }
             Source::Type(id) => {
                 let after = cursor.map(element_of).transpose()?;
                 let (first, last) = of_type(*id, self.world, after);
-                ids(step, &first, &last, self.world)
+                ids(step, &first, &last)
             }
             Source::Value(id, attribute, low, high) => {
                 let after = cursor.map(value_place).transpose()?;
-                let after = after.map(|(value, element)| (value, self.world, element));
-                let (first, last) = by_value(*id, attribute, *low, *high, after);
-                ids(step, &first, &last, self.world)
+                let (first, last) = by_value(*id, attribute, self.world, (*low, *high), after);
+                ids(step, &first, &last)
             }
             Source::Set(definer) => {
                 let Some(set) = step.stored().set(self.world, *definer)? else {
@@ -200,16 +199,14 @@ fn value_place(cursor: &str) -> Result<([u8; 16], ElementId), Halt> {
         .ok_or_else(strange_cursor)
 }
 
-/// The elements of a world behind a range of keys, as many as are read at a time.
-fn ids(step: &Step<'_>, first: &Key, last: &Key, world: WorldId) -> Result<Vec<Candidate>, Halt> {
+/// The elements behind a range of keys, as many as are read at a time.
+fn ids(step: &Step<'_>, first: &Key, last: &Key) -> Result<Vec<Candidate>, Halt> {
     let rows = step.stored().rows(first, last, CHUNK)?;
     Ok(rows
         .into_iter()
         .filter_map(|(key, _)| match key {
             Key::Element(_, id) | Key::ElementOf(_, _, id) => Some((id, id.to_string())),
-            Key::ByValue(_, _, value, at, id) if at == world => {
-                Some((id, format!("{}:{id}", hex(&value))))
-            }
+            Key::ByValue(_, _, _, value, id) => Some((id, format!("{}:{id}", hex(&value)))),
             _ => None,
         })
         .collect())

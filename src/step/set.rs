@@ -347,10 +347,18 @@ impl Step<'_> {
 
     /// Lets go of everything that an element is to sets: it is about to be gone.
     pub(super) fn forget_sets(&mut self, element: &Element) -> Result<(), Halt> {
-        for id in self.sets_of(element)? {
-            let Some(set) = self.stored().set(element.world, id)? else { continue };
-            if let Some(place) = self.place_in(element, &set)? {
-                self.remove_member(&set, element, place)?;
+        // As many as are found at a time, until there are none.
+        loop {
+            let sets = self.sets_of(element)?;
+            if sets.is_empty() {
+                break;
+            }
+            for id in sets {
+                let held = self.stored().set(element.world, id)?;
+                let set = held.ok_or_else(|| Problem::new(Code::Internal, "a set is missing"))?;
+                if let Some(place) = self.place_in(element, &set)? {
+                    self.remove_member(&set, element, place)?;
+                }
             }
         }
         if self.stored().set(element.world, element.id)?.is_some() {
@@ -365,8 +373,15 @@ impl Step<'_> {
     /// It has too many members or ties to be removed at once.
     pub fn empty_set(&mut self, definer: &Element) -> Result<(), Halt> {
         let set = self.set_of(definer)?;
-        for (place, id) in self.members(&set, None, ANCESTORS_MAX)? {
-            if let Some(member) = self.stored().element(definer.world, id)? {
+        loop {
+            let members = self.members(&set, None, NEIGHBOURS_MAX)?;
+            if members.is_empty() {
+                break;
+            }
+            for (place, id) in members {
+                let held = self.stored().element(definer.world, id)?;
+                let member =
+                    held.ok_or_else(|| Problem::new(Code::Internal, "a member is missing"))?;
                 self.remove_member(&set, &member, place)?;
             }
         }

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::buffer::Happened;
 use super::{Actor, Halt, Step};
 use crate::model::{
-    Attribute, Code, Element, EventKind, Json, Key, Level, On, Problem, Row, TypeDefinition,
-    suggest,
+    Attribute, Code, Element, EventKind, Group, Json, Key, Level, Name, On, Problem, Row,
+    TypeDefinition, suggest,
 };
 
 /// A local value that was read, with what its reader must know.
@@ -138,11 +138,7 @@ impl Step<'_> {
         }
         self.reindex(element_type, Some(current), Some(&changed), Some(name))?;
         self.put(Key::Element(element.world, element.id), Row::Element(Arc::new(changed)))?;
-        let (public, list) = match attribute.read {
-            Level::Public => (true, element_type.definition.protected.clone()),
-            Level::Protected => (false, element_type.definition.protected.clone()),
-            Level::Private => (false, None),
-        };
+        let (public, list) = shown_to(element_type, attribute, name);
         self.happen(Happened {
             kind: EventKind::ValueChange,
             name: None,
@@ -200,6 +196,25 @@ impl Step<'_> {
         let data =
             self.fire_before(element, element_type, EventKind::ValueChange, Some(name), data)?;
         checked(attribute, name, data.get("value").cloned().unwrap_or_default())
+    }
+}
+
+/// Whose feeds carry a change of a value: of those who would read it as it is. What is for a group,
+/// or filtered, is read one by one.
+fn shown_to(
+    element_type: &TypeDefinition,
+    attribute: &Attribute,
+    name: &str,
+) -> (bool, Option<Name>) {
+    let filtered = hears(element_type, &On::Before(EventKind::ValueChangeFiltered), name);
+    if filtered || attribute.read_group != Group::Everyone {
+        return (false, None);
+    }
+    let list = element_type.definition.protected.clone();
+    match attribute.read {
+        Level::Public => (true, list),
+        Level::Protected => (false, list),
+        Level::Private => (false, None),
     }
 }
 

@@ -69,10 +69,10 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::ElementOf(kind, world, id) => {
             tagged(&mut bytes, 26, &[kind.as_bytes(), world.as_bytes(), id.as_bytes()]);
         }
-        Key::ByValue(kind, attribute, value, world, id) => tagged(
+        Key::ByValue(kind, attribute, world, value, id) => tagged(
             &mut bytes,
             27,
-            &[kind.as_bytes(), attribute, value, world.as_bytes(), id.as_bytes()],
+            &[kind.as_bytes(), attribute, world.as_bytes(), value, id.as_bytes()],
         ),
         Key::Set(world, id) => tagged(&mut bytes, 28, &[world.as_bytes(), id.as_bytes()]),
         Key::Member(world, set, place, id) => tagged(
@@ -159,8 +159,8 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
         27 => Key::ByValue(
             TypeId::from_bytes(parts.id()?),
             parts.take(8)?.try_into().ok()?,
-            parts.id()?,
             parts.world()?,
+            parts.id()?,
             parts.element()?,
         ),
         28 => Key::Set(parts.world()?, parts.element()?),

@@ -462,7 +462,10 @@ impl Running<'_> {
         if let Ok(Some(job)) = (&self.view() as &dyn Snapshot).job(id)
             && matches!(job.status, JobStatus::Waiting)
         {
-            self.run_job(job.as_ref().clone());
+            // It needs a row of its own again only if it does not end here.
+            self.changes.insert(Key::Job(id), None);
+            let status = JobStatus::Asking { needs: Vec::new() };
+            self.run_job(Job { status, ..job.as_ref().clone() });
         }
     }
 
