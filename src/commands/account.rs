@@ -75,6 +75,13 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
             .into());
         }
     }
+    let groups = (Key::GroupName(id, String::new()), Key::GroupName(id, "\u{10ffff}".to_owned()));
+    if !step.stored().rows(&groups.0, &groups.1, 1)?.is_empty() {
+        let says = format!("the account '{}' still owns groups", account.name);
+        return Err(Problem::new(Code::Conflict, says)
+            .hint("remove them first: freehold group rm NAME")
+            .into());
+    }
     if step.owns_elements(id)? {
         let says = format!("the account '{}' still owns elements", account.name);
         return Err(Problem::new(Code::Conflict, says)

@@ -64,14 +64,14 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
         },
     };
     check_references(&next.definition)?;
-    if let Some(held) = &before {
-        check_growth(held, &next.definition)?;
-    }
     let (id, revision) = (next.id, next.revision);
     for parent in &next.parents {
         step.put(Key::TypeChild(*parent, id), Row::At(0))?;
     }
     step.put(Key::TypeName(owner.id, name.key()), Row::Id(*id.as_bytes()))?;
+    if let Some(held) = &before {
+        step.grow(held, &next)?;
+    }
     step.put(Key::Type(id), Row::Type(Arc::new(next)))?;
     pass_on(step, id, 0)?;
     Ok(json!({"id": id, "name": name, "revision": revision, "assumed": file.assumed}))
@@ -165,27 +165,6 @@ fn check_areas(definition: &Definition) -> Result<(), Halt> {
     Ok(())
 }
 
-/// Checks that what is added can be added to a type that has elements.
-fn check_growth(held: &TypeDefinition, next: &Definition) -> Result<(), Halt> {
-    if !held.used {
-        return Ok(());
-    }
-    let attributes = &held.definition.attributes;
-    let added = next.attributes.iter().find(|(name, attribute)| {
-        attribute.index && attributes.get(*name).is_none_or(|held| !held.index)
-    });
-    match added {
-        Some((name, _)) => {
-            let says = format!(
-                "'{name}' cannot be indexed: there are elements of '{}' already",
-                held.definition.name
-            );
-            Err(Problem::new(Code::TypeInUse, says).into())
-        }
-        None => Ok(()),
-    }
-}
-
 /// Gives what a type says now to the types that have it as a parent.
 fn pass_on(step: &mut Step<'_>, id: TypeId, depth: usize) -> Result<(), Halt> {
     if depth > DEPTH_MAX {
@@ -205,10 +184,17 @@ fn pass_on(step: &mut Step<'_>, id: TypeId, depth: usize) -> Result<(), Halt> {
             held.parents.iter().map(|parent| step.type_of(*parent)).collect::<Result<_, _>>()?;
         let definition = whole(held.own(), &parents)?;
         if definition != held.definition {
-            check_growth(&held, &definition)?;
             check_references(&definition)?;
+            if held.used && !held.definition.grows_into(&definition) {
+                let says = format!(
+                    "the type '{}' has this one as a parent, and has elements: nothing of it may change",
+                    held.definition.name
+                );
+                return Err(Problem::new(Code::TypeInUse, says).into());
+            }
             let revision = held.revision + 1;
             let next = TypeDefinition { revision, definition, ..held.as_ref().clone() };
+            step.grow(&held, &next)?;
             step.put(Key::Type(child), Row::Type(Arc::new(next)))?;
             pass_on(step, child, depth + 1)?;
         }

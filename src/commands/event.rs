@@ -68,15 +68,15 @@ fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> 
     let mut replies = step.fire_custom(&element, event, data)?;
     // What a private action answers is not for another server.
     let actions = &element_type.definition.actions;
-    replies.retain(|name, _| {
+    replies.retain(|(name, _)| {
         actions.get(name).is_some_and(|action| step.is_offered(standing, action.level))
     });
     Ok(json!({"result": last(replies)}))
 }
 
-/// What the last action by name that answered returned.
+/// What the last action that answered returned.
 fn last(replies: Replies) -> Option<Json> {
-    replies.into_values().rev().find(|reply| !reply.is_null())
+    replies.into_iter().rev().map(|(_, reply)| reply).find(|reply| !reply.is_null())
 }
 
 /// Checks that at least one action on an event is offered to the caller, where any listens.

@@ -95,8 +95,7 @@ fn events_since(
             if events.len() >= EVENTS_MAX || (bytes > PAGE_BYTES_MAX && !events.is_empty()) {
                 return Ok(Some((events, true)));
             }
-            // Who acted is the home's own affair.
-            events.push(Event { head: feed.head, feeds: Vec::new(), by: None, ..event.clone() });
+            events.push(event.outward(feed.head));
         }
     }
     let more = since + (events.len() as u64) < head.seq;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{
-    Caller, Code, Damaged, Job, JobId, JobStatus, Json, Key, Outcome, Problem, Question, Row,
-    Snapshot, Timestamp, Turn,
+    Caller, Code, Damaged, EntryId, Job, JobId, JobStatus, Json, Key, Outcome, Problem, Question,
+    Row, Snapshot, Timestamp, Turn,
 };
 use crate::step::{Halt, Step};
 
@@ -227,6 +227,11 @@ pub(super) fn cancel(step: &mut Step<'_>) -> Result<Json, Halt> {
                 problem: Some(problem),
                 at: step.now,
             };
+            for need in job.needs() {
+                if matches!(need.question, Question::Person { .. }) {
+                    step.change(Key::Inbox(EntryId::of_question(job.call.id, &need.place)), None)?;
+                }
+            }
             let ended = Job { status, ..job.as_ref().clone() };
             step.put(Key::Job(job.call.id), Row::Job(Arc::new(ended)))?;
             Ok(json!({"id": job.call.id, "outcome": Outcome::Failed.as_str()}))

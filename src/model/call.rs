@@ -289,6 +289,13 @@ pub struct Job {
     /// What it changed, as far as another server that called may see it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touched: Vec<Touched>,
+    /// Its place among those that wait for a later turn: they run in this order, after a restart too.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub queued: u64,
+}
+
+const fn is_none(place: &u64) -> bool {
+    *place == 0
 }
 
 fn is_forgotten(seed: &[u8; 32]) -> bool {
@@ -318,6 +325,14 @@ pub struct Reply {
 }
 
 impl Job {
+    /// What it asks, if it asks.
+    pub fn needs(&self) -> &[Need] {
+        match &self.status {
+            JobStatus::Asking { needs } => needs,
+            JobStatus::Waiting | JobStatus::Told { .. } | JobStatus::Finished { .. } => &[],
+        }
+    }
+
     /// Its outcome as it is shown: unknown goes with started.
     pub fn outcome(&self) -> Option<Outcome> {
         match &self.status {

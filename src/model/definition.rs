@@ -423,13 +423,22 @@ pub fn with_parents(
             whole.events.entry(name.clone()).or_insert_with(|| event.clone());
         }
         for (name, action) in &held.actions {
-            whole.actions.entry(name.clone()).or_insert_with(|| {
-                let mut inherited = action.as_ref().clone();
-                inherited.depth = inherited.depth.saturating_add(1);
-                inherited.defined_by.get_or_insert(parent.owner);
-                inherited.ancestor.get_or_insert(parent.id);
-                Arc::new(inherited)
-            });
+            let mut inherited = action.as_ref().clone();
+            inherited.depth = inherited.depth.saturating_add(1);
+            inherited.defined_by.get_or_insert(parent.owner);
+            inherited.ancestor.get_or_insert(parent.id);
+            match whole.actions.get(name) {
+                None => {
+                    whole.actions.insert(name.clone(), Arc::new(inherited));
+                }
+                // The same one by a longer way: it counts as far away as that.
+                Some(held)
+                    if held.ancestor == inherited.ancestor && held.depth < inherited.depth =>
+                {
+                    whole.actions.insert(name.clone(), Arc::new(inherited));
+                }
+                Some(_) => {}
+            }
         }
     }
     Ok(whole)

@@ -281,4 +281,22 @@ pub struct Event {
     pub by: Option<AccountId>,
     /// The time of its turn.
     pub at: Timestamp,
+    /// Others are told that it happened, and not what the value is: each reader gets another.
+    #[serde(default)]
+    pub masked: bool,
+}
+
+impl Event {
+    /// The event as it stands in a feed for others: who acted is the home's own affair.
+    pub fn outward(&self, head: Head) -> Self {
+        let shown = |value: &Json| if self.masked { Json::Null } else { value.clone() };
+        Self {
+            head,
+            feeds: Vec::new(),
+            by: None,
+            value: shown(&self.value),
+            old: shown(&self.old),
+            ..self.clone()
+        }
+    }
 }

@@ -103,6 +103,15 @@ impl LogId {
     }
 }
 
+impl EntryId {
+    /// The inbox's entry for a question of a job at a place.
+    pub fn of_question(job: JobId, place: &str) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("freehold 1 question");
+        hash.update(job.as_bytes()).update(place.as_bytes());
+        Self::of_hash(hash.finalize().as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

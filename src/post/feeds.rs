@@ -218,7 +218,7 @@ fn notice(world: WorldId, events: &[&Event], theirs: impl Fn(&Audience) -> bool)
     for event in events {
         let Some(feed) = event.feeds.iter().find(|feed| theirs(&feed.audience)) else { continue };
         if *log.get_or_insert(feed.head.log) == feed.head.log {
-            seen.push(Event { head: feed.head, feeds: Vec::new(), by: None, ..(*event).clone() });
+            seen.push(event.outward(feed.head));
         }
     }
     let head = seen.last()?.head;

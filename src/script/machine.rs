@@ -129,6 +129,16 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether a run is under way, so that the next one is inside it.
+    pub fn is_running(&self) -> bool {
+        self.depth.get() > 0
+    }
+
+    /// What the run under way has left of its fuel.
+    pub fn fuel_left(&self) -> u64 {
+        self.gauge.left.load(Ordering::Relaxed)
+    }
+
     /// Runs a script with at most `fuel`. Gives back how it ended and the fuel it used, without
     /// that of the runs inside it.
     pub fn run(&self, script: Script<'_>, host: &mut dyn Host, fuel: u64) -> (Ended, u64) {

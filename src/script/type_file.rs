@@ -874,13 +874,11 @@ fn span_of(table: &dyn TableLike) -> Option<Range<usize>> {
     table.iter().next().and_then(|(name, _)| table.key(name)).and_then(toml_edit::Key::span)
 }
 
-/// A TOML table as JSON; none where it is no table, or holds a date or a time.
+/// A TOML table as JSON, its times as text; none where it is no table.
 fn table_json(item: &Item) -> Option<Json> {
     let members = item.as_table_like()?.iter().map(|(key, item)| {
         let value = match item {
-            // Bounds are times, which JSON has as text.
-            Item::Value(Value::Datetime(time)) => Some(Json::from(time.value().to_string())),
-            Item::Value(value) => to_json(value),
+            Item::Value(value) => Some(timed_json(value)),
             Item::ArrayOfTables(tables) => tables
                 .iter()
                 .map(|table| table_json(&Item::Table(table.clone())))
@@ -891,6 +889,18 @@ fn table_json(item: &Item) -> Option<Json> {
         value.map(|value| (key.to_owned(), value))
     });
     members.collect::<Option<serde_json::Map<_, _>>>().map(Json::Object)
+}
+
+/// A TOML value as JSON, its times as text.
+fn timed_json(value: &Value) -> Json {
+    match value {
+        Value::Datetime(time) => Json::from(time.value().to_string()),
+        Value::Array(items) => items.iter().map(timed_json).collect(),
+        Value::InlineTable(table) => Json::Object(
+            table.iter().map(|(key, value)| (key.to_owned(), timed_json(value))).collect(),
+        ),
+        other => to_json(other).unwrap_or_default(),
+    }
 }
 
 /// A TOML value as JSON; none where it holds a date or a time.

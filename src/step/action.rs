@@ -26,10 +26,12 @@ pub struct Listener<'l> {
     pub element_type: &'l Arc<TypeDefinition>,
     /// The action.
     pub action: &'l Action,
+    /// The custom event that was fired, which may be a child of the one that it listens to.
+    pub event: Option<&'l str>,
 }
 
-/// What each action of a custom event returned, by name.
-pub type Replies = BTreeMap<String, Json>;
+/// What each action of a custom event returned, in the order in which they ran.
+pub type Replies = Vec<(String, Json)>;
 
 impl Listener<'_> {
     pub(super) fn actor(&self) -> Actor {
@@ -153,13 +155,20 @@ impl Step<'_> {
         script: Script<'_>,
         data: &Json,
     ) -> Result<Option<Json>, Halt> {
-        let fuel = self.budget.fuel.min(RUN_FUEL);
+        let machine = self.machine;
+        let around = (self.granted, self.used_outside);
+        if machine.is_running() {
+            self.used_outside += self.granted.saturating_sub(machine.fuel_left());
+        }
+        let fuel = self.budget.fuel.saturating_sub(self.used_outside).min(RUN_FUEL);
         if fuel == 0 {
+            (self.granted, self.used_outside) = around;
             return Err(out_of(&listener, "time").into());
         }
-        let machine = self.machine;
+        self.granted = fuel;
         let mut runner = Runner::new(self, listener, data);
         let (ended, used) = machine.run(script, &mut runner, fuel);
+        (self.granted, self.used_outside) = around;
         self.budget.fuel = self.budget.fuel.saturating_sub(used);
         match ended {
             Ended::Returned(reply) => Ok(reply),
@@ -262,8 +271,9 @@ impl Step<'_> {
                 });
             }
         };
-        let mut replies = self.fire_custom(element, &event, args)?;
-        Ok(replies.remove(action).unwrap_or_default())
+        let replies = self.fire_custom(element, &event, args)?;
+        let found = replies.into_iter().find(|(name, _)| name == action);
+        Ok(found.map(|(_, reply)| reply).unwrap_or_default())
     }
 
     fn send_action(

@@ -61,6 +61,8 @@ pub struct Happened {
     pub public: bool,
     /// The list whose feed carries it.
     pub list: Option<Name>,
+    /// Whether feeds say only that it happened.
+    pub masked: bool,
 }
 
 /// An after-event that waits until the outer event has ended.
@@ -125,6 +127,10 @@ pub struct Step<'a> {
     /// Whose action runs, and in which world: names that it says are looked up from there.
     pub(super) scope: Vec<(AccountId, WorldId)>,
     pub(super) budget: Budget,
+    /// Fuel that the run at hand was given.
+    pub(super) granted: u64,
+    /// Fuel that the runs around it have used so far.
+    pub(super) used_outside: u64,
     pub(super) depth: u32,
     pub(super) reading: u32,
     pub(super) end: Option<Halt>,
@@ -201,6 +207,8 @@ impl<'a> Step<'a> {
             recent: VecDeque::new(),
             scope: Vec::new(),
             budget: call.root.budget,
+            granted: 0,
+            used_outside: 0,
             depth: 0,
             reading: u32::from(only_reading),
             end: None,
@@ -232,6 +240,7 @@ impl<'a> Step<'a> {
             }
         };
         let done = matches!(ended, Ended::Done(_));
+        self.share_budget();
         if !done {
             self.rollback(Savepoint { undo: 0, happened: 0, tells: 0, sends: 0, waiting: 0 });
         }
@@ -245,6 +254,18 @@ impl<'a> Step<'a> {
             decided: if done { self.decided } else { Vec::new() },
             trace: self.trace,
             budget: self.budget,
+        }
+    }
+
+    /// Shares what is left of the root's budget among all that follows: together they may do no more
+    /// than this step might have done itself.
+    fn share_budget(&mut self) {
+        let parts = (self.sends.len() + self.tells.len()).max(1);
+        let (count, events) = (parts as u64, u32::try_from(parts).unwrap_or(u32::MAX));
+        let roots = self.sends.iter_mut().map(|call| &mut call.root);
+        for root in roots.chain(self.tells.iter_mut().map(|tell| &mut tell.root)) {
+            root.budget.fuel = self.budget.fuel / count;
+            root.budget.events = self.budget.events / events;
         }
     }
 

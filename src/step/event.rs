@@ -1,6 +1,5 @@
 //! Events are delivered here: before-events at once, after-events when the outer one has ended.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json_path::JsonPath;
@@ -116,6 +115,7 @@ impl Step<'_> {
             by: self.call.caller.account(),
             public: reads(Level::Public),
             list: definition.protected.clone().filter(|_| reads(Level::Protected)),
+            masked: false,
         });
     }
 
@@ -150,7 +150,7 @@ impl Step<'_> {
         mut data: Json,
     ) -> Result<Json, Halt> {
         for action in &self.listeners(element, element_type, &On::Before(kind), attribute) {
-            let listener = Listener { element, element_type, action };
+            let listener = Listener { element, element_type, action, event: None };
             self.run_listener(listener, &mut data)?;
         }
         Ok(data)
@@ -170,7 +170,7 @@ impl Step<'_> {
     ) -> Result<(), Halt> {
         let on = On::After(kind);
         for action in &self.listeners(element, element_type, &on, attribute) {
-            let listener = Listener { element, element_type, action };
+            let listener = Listener { element, element_type, action, event: None };
             self.run_listener(listener, &mut data)?;
         }
         self.tell_neighbours(element, &on, attribute, data)
@@ -188,8 +188,12 @@ impl Step<'_> {
             let Some(neighbour) = self.stored().element(element.world, id)? else { continue };
             let element_type = self.type_of(neighbour.type_id)?;
             for action in &self.neighbours_listeners(&neighbour, &element_type, on, attribute) {
-                let listener =
-                    Listener { element: &neighbour, element_type: &element_type, action };
+                let listener = Listener {
+                    element: &neighbour,
+                    element_type: &element_type,
+                    action,
+                    event: None,
+                };
                 // It hears what its owner may read.
                 let readable = match attribute {
                     Some(name) => self.read_value(listener.actor(), element, name).is_ok(),
@@ -273,11 +277,12 @@ impl Step<'_> {
             return Err(no_such_event(&element_type, name).into());
         }
         self.in_event(|step| {
-            let mut replies = BTreeMap::new();
+            let mut replies = Replies::new();
             for action in &actions {
-                let listener = Listener { element, element_type: &element_type, action };
+                let listener =
+                    Listener { element, element_type: &element_type, action, event: Some(name) };
                 let reply = step.run_listener(listener, &mut data)?;
-                replies.insert(action.name.clone(), reply.unwrap_or_default());
+                replies.push((action.name.clone(), reply.unwrap_or_default()));
             }
             if step.reading == 0 {
                 step.happen(custom(element, name, data, step.call.caller.account()));
@@ -299,6 +304,7 @@ fn custom(element: &Element, name: &str, data: Json, by: Option<AccountId>) -> H
         by,
         public: false,
         list: None,
+        masked: false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What exists now: bounds, and what is switched off. Out of bounds a thing is not read, not written
 //! and fires nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Halt, Step};
@@ -33,7 +34,7 @@ impl Step<'_> {
                 return missing(format!("'{above}' is switched off"));
             }
             let Some(held) = definition.attributes.get(above) else { continue };
-            if held.ancestor.is_some_and(|parent| self.is_off(element, parent)) {
+            if held.ancestor.is_some_and(|parent| self.is_off(element, element_type, parent)) {
                 return missing(format!("'{above}' is of a parent that is switched off"));
             }
             if !self.holds(&held.bounds, element, element_type) {
@@ -51,9 +52,26 @@ impl Step<'_> {
             && bounds.hold_at(self.now, &self.setting.time_zone)
     }
 
-    /// Whether a parent is switched off for an element, or is one only through such a parent.
-    fn is_off(&self, element: &Element, parent: TypeId) -> bool {
-        element.parents_off.contains(&parent)
+    /// Whether an ancestor is switched off for an element: no way up to it is without a parent that
+    /// is.
+    fn is_off(&self, element: &Element, element_type: &TypeDefinition, ancestor: TypeId) -> bool {
+        if element.parents_off.is_empty() {
+            return false;
+        }
+        let mut waiting = element_type.parents.clone();
+        let mut seen = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            if element.parents_off.contains(&id) || !seen.insert(id) {
+                continue;
+            }
+            if id == ancestor {
+                return false;
+            }
+            if let Ok(parent) = self.type_of(id) {
+                waiting.extend(parent.parents.iter().copied());
+            }
+        }
+        true
     }
 
     fn holds(&self, bounds: &Bounds, element: &Element, element_type: &TypeDefinition) -> bool {
@@ -103,7 +121,9 @@ impl Step<'_> {
         let found = element_type.definition.listeners(on, attribute);
         let mut found = found
             .filter(|action| action.of_set == of_set)
-            .filter(|action| action.ancestor.is_none_or(|parent| !self.is_off(element, parent)))
+            .filter(|action| {
+                action.ancestor.is_none_or(|parent| !self.is_off(element, element_type, parent))
+            })
             .peekable();
         if found.peek().is_none() || !self.exists(element, element_type) {
             return Vec::new();

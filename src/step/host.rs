@@ -307,6 +307,9 @@ impl Host for Runner<'_, '_> {
         match subject {
             Subject::Event => match (self.data.get(key), &self.listener.action.on) {
                 (Some(value), _) => value.clone(),
+                (None, _) if key == "name" && self.listener.event.is_some() => {
+                    Json::from(self.listener.event)
+                }
                 (None, On::Custom(name)) if key == "name" => Json::from(name.as_str()),
                 (None, On::Before(kind) | On::After(kind)) if key == "name" => {
                     Json::from(kind.as_str())

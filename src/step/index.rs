@@ -1,11 +1,16 @@
 //! What is kept beside an element's row, so that it is found: by its type, by values of indexed
 //! attributes, and the timers of its events and of its end.
 
+use std::sync::Arc;
+
 use super::{Halt, Step};
 use crate::model::{
-    Attribute, Element, ElementId, Json, Key, Row, TimerDoes, Timestamp, TypeDefinition, TypeId,
-    WorldId,
+    Attribute, Code, Element, ElementId, EventDefinition, Json, Key, Problem, Row, TimerDoes,
+    Timestamp, TypeDefinition, TypeId, WorldId,
 };
+
+/// Elements that a revision of their type may concern.
+const GROWN_MAX: usize = 20_000;
 
 /// The attribute's name in an index, and the beginning of a value in an order of bytes.
 type Place = ([u8; 8], [u8; 16]);
@@ -27,7 +32,9 @@ pub(super) fn index_bytes(value: &Json) -> Option<[u8; 16]> {
         }
         Json::Number(number) => {
             bytes[0] = 2;
-            let bits = number.as_f64()?.to_bits();
+            // Zero has two forms of bits, and is one value.
+            let value = number.as_f64().map(|value| if value == 0.0 { 0.0 } else { value })?;
+            let bits = value.to_bits();
             // Negative numbers are turned round, so that the order of bytes is that of numbers.
             let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
             bytes[1..9].copy_from_slice(&ordered.to_be_bytes());
@@ -138,6 +145,67 @@ impl Step<'_> {
         self.change(Key::Element(element.world, element.id), None)
     }
 
+    /// Gives the elements that are there what a revision of their type adds beside their rows: index
+    /// rows, and timers of events.
+    ///
+    /// # Errors
+    /// They are too many for one call.
+    pub fn grow(&mut self, held: &TypeDefinition, next: &TypeDefinition) -> Result<(), Halt> {
+        let indexed: Vec<(&String, &Attribute)> = next
+            .definition
+            .attributes
+            .iter()
+            .filter(|(name, attribute)| {
+                let before = held.definition.attributes.get(*name);
+                (attribute.index || attribute.expires)
+                    && before.is_none_or(|before| !before.index && !before.expires)
+            })
+            .collect();
+        let runs = |event: &EventDefinition| event.every_ms.is_some();
+        let timed: Vec<&String> = next
+            .definition
+            .events
+            .iter()
+            .filter(|(name, event)| {
+                runs(event) && !held.definition.events.get(*name).is_some_and(runs)
+            })
+            .map(|(name, _)| name)
+            .collect();
+        if !held.used || (indexed.is_empty() && timed.is_empty()) {
+            return Ok(());
+        }
+        for element in self.elements_of(next.id)? {
+            for (name, attribute) in &indexed {
+                self.reindex_value(next, None, Some(&element), name, attribute)?;
+            }
+            for name in &timed {
+                self.start_event(&element, next, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The elements of a type in every world, as many as one call may concern.
+    fn elements_of(&self, id: TypeId) -> Result<Vec<Arc<Element>>, Halt> {
+        let key =
+            |bytes| Key::ElementOf(id, WorldId::from_bytes(bytes), ElementId::from_bytes(bytes));
+        let rows = self.stored().rows(&key([0; 16]), &key([0xff; 16]), GROWN_MAX + 1)?;
+        if rows.len() > GROWN_MAX {
+            let says =
+                format!("more than {GROWN_MAX} elements would have to be indexed, or get a timer");
+            return Err(Problem::new(Code::TypeInUse, says)
+                .hint("publish it under another name")
+                .into());
+        }
+        let mut found = Vec::with_capacity(rows.len());
+        for (key, _) in rows {
+            if let Key::ElementOf(_, world, id) = key {
+                found.extend(self.stored().element(world, id)?);
+            }
+        }
+        Ok(found)
+    }
+
     fn reindex_value(
         &mut self,
         element_type: &TypeDefinition,
@@ -164,7 +232,8 @@ impl Step<'_> {
         if attribute.expires
             && let Some(new) = new
         {
-            let value = |element: &Element| element.values.get(name).and_then(Json::as_u64);
+            let value =
+                |element: &Element| element.values.get(name).unwrap_or(&attribute.default).as_u64();
             let before = old.and_then(value);
             let after = value(new);
             if before != after || old.is_none() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::index::{by_value, index_bytes, of_type};
 use super::{Actor, Halt, Step};
 use crate::model::{
-    AccountId, Code, Element, ElementId, Expr, Json, Key, Problem, Selection, Test, TypeDefinition,
-    TypeId, WorldId, fits_pattern, hex, name_key, unhex,
+    AccountId, Code, Element, ElementId, EventKind, Expr, Json, Key, On, Problem, Selection, Test,
+    TypeDefinition, TypeId, WorldId, fits_pattern, hex, name_key, unhex,
 };
 
 /// Elements that one operation selects at most.
@@ -111,7 +111,7 @@ impl Query {
                 .with("expected", mistake.expected.clone())
                 .hint("write it like: type = lamp and on = true and charge >= 5")
         })?;
-        let source = source(step, &selection)?;
+        let source = source(step, world, &selection)?;
         Ok(Self { actor, world, expr: selection.0, source })
     }
 
@@ -213,21 +213,26 @@ fn ids(step: &Step<'_>, first: &Key, last: &Key) -> Result<Vec<Candidate>, Halt>
 }
 
 /// The narrowest source whose candidates hold everything that is selected.
-fn source(step: &Step<'_>, selection: &Selection) -> Result<Source, Halt> {
+fn source(step: &Step<'_>, world: WorldId, selection: &Selection) -> Result<Source, Halt> {
     let Some(name) = selection.required_type() else {
         return Ok(match selection.required_set() {
             Some(set) => Source::Set(step.element_here(set)?.id),
             None => Source::World,
         });
     };
-    let element_type = step.element_type(name, None)?;
+    let element_type = step.element_type(name, owner_of(step, world)?)?;
     let child = |bytes| Key::TypeChild(element_type.id, TypeId::from_bytes(bytes));
     if !step.stored().rows(&child([0; 16]), &child([0xff; 16]), 1)?.is_empty() {
         // Elements of its children are of this type too, and stand elsewhere in the index.
         return Ok(Source::World);
     }
     let attributes = &element_type.definition.attributes;
-    let indexed = |name: &str| attributes.get(name).is_some_and(|attribute| attribute.index);
+    // What a filter lets a reader see stands in no index.
+    let filter = On::Before(EventKind::ValueChangeFiltered);
+    let indexed = |name: &str| {
+        attributes.get(name).is_some_and(|attribute| attribute.index)
+            && element_type.definition.listeners(&filter, Some(name)).next().is_none()
+    };
     if let Some((attribute, value)) = selection.required_value()
         && indexed(attribute)
         && let Some(bytes) = index_bytes(value)
@@ -241,6 +246,11 @@ fn source(step: &Step<'_>, selection: &Selection) -> Result<Source, Halt> {
         return Ok(Source::Value(element_type.id, attribute.to_owned(), low, high));
     }
     Ok(Source::Type(element_type.id))
+}
+
+/// Who owns a world: a bare name of a type may be one of theirs.
+fn owner_of(step: &Step<'_>, world: WorldId) -> Result<Option<AccountId>, Halt> {
+    Ok(step.stored().world(world)?.map(|world| world.owner))
 }
 
 /// The first and the last place in an index at which a value meets a test.
@@ -308,7 +318,7 @@ fn picks(
         }
         Expr::Not(part) => !picks(step, actor, part, element, element_type)?,
         Expr::Type(name) => {
-            let named = step.element_type(name, None)?.id;
+            let named = step.element_type(name, owner_of(step, element.world)?)?.id;
             named == element_type.id || step.ancestors(element_type)?.contains(&named)
         }
         Expr::Name(pattern) => {
@@ -329,11 +339,19 @@ fn picks(
             // What one may not read selects nothing.
             match step.read_value(actor, element, attribute) {
                 Ok(reading) => test.holds(&reading.value),
-                Err(Halt::Problem(_)) => false,
+                Err(Halt::Problem(problem)) if is_unreadable(problem.code) => false,
                 Err(halt) => return Err(halt),
             }
         }
     })
+}
+
+/// Whether a problem says that a value is not there for who reads, or not for them.
+fn is_unreadable(code: Code) -> bool {
+    matches!(
+        code,
+        Code::NotFound | Code::NotOffered | Code::NotListed | Code::NotPermitted | Code::Refused
+    )
 }
 
 fn owner(step: &Step<'_>, name: &str) -> Result<AccountId, Halt> {

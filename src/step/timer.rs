@@ -38,11 +38,23 @@ impl Step<'_> {
         element: &Element,
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
-        for (name, event) in &element_type.definition.events {
-            let Some(every_ms) = event.every_ms else { continue };
-            let does = TimerDoes::Fire(name.clone(), Json::Object(serde_json::Map::new()));
-            self.start_timer(element, self.now.after_ms(every_ms), Some(every_ms), does)?;
+        for name in element_type.definition.events.keys() {
+            self.start_event(element, element_type, name)?;
         }
+        Ok(())
+    }
+
+    /// Starts the timer of one event, if it is fired by itself.
+    pub(super) fn start_event(
+        &mut self,
+        element: &Element,
+        element_type: &TypeDefinition,
+        name: &str,
+    ) -> Result<(), Halt> {
+        let event = element_type.definition.events.get(name);
+        let Some(every_ms) = event.and_then(|event| event.every_ms) else { return Ok(()) };
+        let does = TimerDoes::Fire(name.to_owned(), Json::Object(serde_json::Map::new()));
+        self.start_timer(element, self.now.after_ms(every_ms), Some(every_ms), does)?;
         Ok(())
     }
 

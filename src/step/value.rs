@@ -113,8 +113,11 @@ impl Step<'_> {
             return Err(Problem::new(Code::NotPermitted, says).into());
         }
         let value = checked(attribute, name, value)?;
-        self.note_writer(actor, element, name)?;
-        self.in_event(|step| step.write(element, &element_type, name, attribute, value))
+        self.check_writer(actor, element, name)?;
+        let value =
+            self.in_event(|step| step.write(element, &element_type, name, attribute, value))?;
+        self.note_writer(actor, element, name);
+        Ok(value)
     }
 
     fn write(
@@ -138,7 +141,8 @@ impl Step<'_> {
         }
         self.reindex(element_type, Some(current), Some(&changed), Some(name))?;
         self.put(Key::Element(element.world, element.id), Row::Element(Arc::new(changed)))?;
-        let (public, list) = shown_to(element_type, attribute, name);
+        let (public, list) = shown_to(element_type, attribute);
+        let filter = On::Before(EventKind::ValueChangeFiltered);
         self.happen(Happened {
             kind: EventKind::ValueChange,
             name: None,
@@ -150,6 +154,7 @@ impl Step<'_> {
             by: self.call.caller.account(),
             public,
             list,
+            masked: hears(element_type, &filter, name),
         });
         let heard = hears(element_type, &On::After(EventKind::ValueChange), name);
         if heard || element.in_sets > 0 {
@@ -159,16 +164,12 @@ impl Step<'_> {
         Ok(value)
     }
 
-    /// Notes which element's action writes another element's attribute: two that do so in one event
-    /// contradict each other.
-    fn note_writer(&mut self, actor: Actor, element: &Element, name: &str) -> Result<(), Halt> {
+    /// Checks that no other element's action wrote this attribute in the event at hand: two that do
+    /// so contradict each other.
+    fn check_writer(&self, actor: Actor, element: &Element, name: &str) -> Result<(), Halt> {
         let Actor::Action { element: writer, .. } = actor else { return Ok(()) };
-        if writer == element.id {
-            return Ok(());
-        }
-        let place = (element.id, name.to_owned());
-        match self.writers.insert(place, writer) {
-            Some(other) if other != writer => {
+        match self.writers.get(&(element.id, name.to_owned())) {
+            Some(other) if *other != writer && writer != element.id => {
                 let says = format!(
                     "actions of two elements, {other} and {writer}, write '{name}' of {} in one event",
                     element.id
@@ -176,6 +177,16 @@ impl Step<'_> {
                 Err(Problem::new(Code::Conflict, says).into())
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Notes which element's action wrote an attribute of another.
+    fn note_writer(&mut self, actor: Actor, element: &Element, name: &str) {
+        if let Actor::Action { element: writer, .. } = actor
+            && writer != element.id
+            && self.depth > 0
+        {
+            self.writers.insert((element.id, name.to_owned()), writer);
         }
     }
 
@@ -199,15 +210,10 @@ impl Step<'_> {
     }
 }
 
-/// Whose feeds carry a change of a value: of those who would read it as it is. What is for a group,
-/// or filtered, is read one by one.
-fn shown_to(
-    element_type: &TypeDefinition,
-    attribute: &Attribute,
-    name: &str,
-) -> (bool, Option<Name>) {
-    let filtered = hears(element_type, &On::Before(EventKind::ValueChangeFiltered), name);
-    if filtered || attribute.read_group != Group::Everyone {
+/// Whose feeds carry a change of a value: of those who may read it. What is for a group is read one
+/// by one.
+fn shown_to(element_type: &TypeDefinition, attribute: &Attribute) -> (bool, Option<Name>) {
+    if attribute.read_group != Group::Everyone {
         return (false, None);
     }
     let list = element_type.definition.protected.clone();

@@ -41,7 +41,7 @@ impl Running<'_> {
         job.call.args = Json::Null;
         if was_started {
             self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));
-        } else if !matches!(job.call.caller, Caller::Node) {
+        } else if job.queued > 0 || !matches!(job.call.caller, Caller::Node) {
             self.turn.jobs.push(job);
         }
     }

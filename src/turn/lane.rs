@@ -164,7 +164,10 @@ impl Running<'_> {
     /// Stores a call that is to run in a later turn.
     pub(super) fn queue_job(&mut self, call: Call) {
         let id = call.id;
-        let job = Job { status: JobStatus::Waiting, ..self.job_for(call) };
+        self.queued += 1;
+        // Turns come in order, and so do the calls that each of them leaves.
+        let queued = (self.turn.number << 20) | self.queued;
+        let job = Job { status: JobStatus::Waiting, queued, ..self.job_for(call) };
         self.changes.insert(Key::Job(id), Some(Row::Job(Arc::new(job))));
         self.run_later(id);
     }
@@ -183,6 +186,7 @@ impl Running<'_> {
             number: None,
             trace: Vec::new(),
             touched: Vec::new(),
+            queued: 0,
         }
     }
 }

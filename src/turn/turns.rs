@@ -226,6 +226,8 @@ pub(super) struct Running<'a> {
     pub(super) bytes: usize,
     fuel: u64,
     pub(super) steps: usize,
+    /// Calls that it left for a later turn.
+    pub(super) queued: u64,
 }
 
 impl Turns {
@@ -266,13 +268,14 @@ impl Turns {
 
     fn resume(&mut self, snapshot: &dyn Snapshot) -> Result<Vec<Effect>, Damaged> {
         let mut effects = Vec::new();
+        let mut waiting = Vec::new();
         let (first, last) =
             (Key::Job(JobId::from_bytes([0; 16])), Key::Job(JobId::from_bytes([0xff; 16])));
         for (_, row) in snapshot.rows(&first, &last, usize::MAX)? {
             let Row::Job(job) = row else { continue };
             let id = job.call.id;
             match &job.status {
-                JobStatus::Waiting => self.ready.push_back(id),
+                JobStatus::Waiting => waiting.push((job.queued, id)),
                 JobStatus::Asking { needs } => {
                     self.deadlines.insert((job.call.deadline_at, id));
                     effects.push(ask(&job.call, needs.clone()));
@@ -280,6 +283,8 @@ impl Turns {
                 JobStatus::Told { .. } | JobStatus::Finished { .. } => {}
             }
         }
+        waiting.sort_unstable();
+        self.ready.extend(waiting.into_iter().map(|(_, id)| id));
         Ok(effects)
     }
 
@@ -355,6 +360,7 @@ impl Turns {
             bytes: 0,
             fuel: 0,
             steps: 0,
+            queued: 0,
         };
         running.take_all();
         Some(running.done())
@@ -527,6 +533,7 @@ impl Running<'_> {
 
     fn apply(&mut self, job: &mut Job, left: Left) {
         self.bytes += left.changes.len() * 256;
+        self.end_cancelled(&left.changes);
         self.changes.extend(left.changes);
         for happened in left.happened {
             let event = self.number(happened);
@@ -546,6 +553,19 @@ impl Running<'_> {
         }
         for Decided { job, place, yes } in left.decided {
             self.decided(job, place, yes);
+        }
+    }
+
+    /// Tells who waits for a job that a call ended.
+    fn end_cancelled(&mut self, changes: &Changes) {
+        let (first, last) =
+            (Key::Job(JobId::from_bytes([0; 16])), Key::Job(JobId::from_bytes([0xff; 16])));
+        for row in changes.range(first..=last).filter_map(|(_, row)| row.as_ref()) {
+            if let Row::Job(job) = row
+                && let Some(result) = job.result()
+            {
+                self.effects.push(Effect::End(job.call.id, result));
+            }
         }
     }
 
@@ -579,6 +599,7 @@ impl Running<'_> {
             origin: self.setting.us,
             by: happened.by,
             at: self.turn.at,
+            masked: happened.masked,
         }
     }
 
@@ -629,7 +650,7 @@ impl Running<'_> {
         for need in needs {
             let Question::Person { owner, asks } = &need.question else { continue };
             let Ok(list) = crate::model::Name::new("question") else { continue };
-            let id = entry_of(job.call.id, &need.place);
+            let id = EntryId::of_question(job.call.id, &need.place);
             let entry = InboxEntry {
                 id,
                 kind: InboxKind::Question,
@@ -647,10 +668,10 @@ impl Running<'_> {
 
     /// Takes back what people were asked for a job that ends.
     pub(super) fn forget_people(&mut self, job: &Job) {
-        let JobStatus::Asking { needs } = &job.status else { return };
-        for need in needs {
+        for need in job.needs() {
             if matches!(need.question, Question::Person { .. }) {
-                self.changes.insert(Key::Inbox(entry_of(job.call.id, &need.place)), None);
+                self.changes
+                    .insert(Key::Inbox(EntryId::of_question(job.call.id, &need.place)), None);
             }
         }
     }
@@ -737,13 +758,6 @@ impl Running<'_> {
         }
         Done { number, changes: self.changes, effects: self.effects, steps: self.steps }
     }
-}
-
-/// The inbox's entry for a question of a job.
-fn entry_of(job: JobId, place: &str) -> EntryId {
-    let mut hash = blake3::Hasher::new_derive_key("freehold 1 question");
-    hash.update(job.as_bytes()).update(place.as_bytes());
-    EntryId::of_hash(hash.finalize().as_bytes())
 }
 
 pub(super) fn timed_out() -> Problem {

@@ -1,0 +1,558 @@
+//! A walk over the table of events: each of them is made to happen, and those who listen to it are
+//! asked and told as the table says.
+
+use std::collections::BTreeSet;
+
+use freehold::catalog::{EVENTS, SystemEvent};
+use freehold::model::{Code, ElementId, EventKind, Json, Key, Row};
+use serde_json::json;
+
+use crate::home::{Ended, Home, Rows, alice, bob, differences, garden, on_a_machine};
+
+/// Bounds that nothing is within any more when [`LATER_MS`] have passed.
+const UNTIL: &str = "\n[bounds]\ntimes = [{ until = \"2024-01-01T00:00:00Z\" }]\n";
+/// Sixty days; the node is made in November 2023.
+const LATER_MS: u64 = 60 * 86_400_000;
+
+/// Says which keys the data of an event has.
+const KEYS: &str = r#"script = '''
+local keys = {}
+for key in event do keys[#keys + 1] = key end
+table.sort(keys)
+log("keys " .. table.concat(keys, " "))
+'''"#;
+
+/// Writes a value of the element that listens.
+const WRITES: &str = "script = 'set(\"heard\", get(\"heard\") + 1)'";
+
+/// A command and its arguments: JSON, and what is no JSON is text.
+type Said = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// How an event is made to happen to the element `hearer`, or to one of its type.
+struct Fixture {
+    kind: EventKind,
+    /// What must be so before anybody listens.
+    first: &'static [Said],
+    /// What makes it happen.
+    act: Said,
+    /// Whether it happened, by what is stored and what was answered.
+    happened: fn(&Home<'_>, &Json) -> bool,
+}
+
+#[test]
+fn every_event_of_the_table_has_one_fixture() {
+    let fixtures: Vec<&str> = FIXTURES.iter().map(|fixture| fixture.kind.as_str()).collect();
+    let listed: Vec<&str> = EVENTS.iter().map(|row| row.kind.as_str()).collect();
+
+    let sorted =
+        |names: &[&'static str]| -> BTreeSet<&'static str> { names.iter().copied().collect() };
+    assert_eq!(sorted(&fixtures), sorted(&listed));
+    assert_eq!(fixtures.len(), sorted(&fixtures).len(), "two fixtures are of one kind");
+    assert_eq!(listed.len(), sorted(&listed).len(), "two rows are of one kind");
+    for kind in EventKind::ALL.iter().filter(|kind| kind.has_before() || kind.has_after()) {
+        assert!(listed.contains(&kind.as_str()), "EVENTS says nothing of {}", kind.as_str());
+    }
+}
+
+#[test]
+fn who_listens_is_asked_and_told_once_with_the_data_of_the_table() {
+    on_a_machine(|machine| {
+        let baseline = furnished(Home::new(machine), Bounds::None);
+        let mut mistakes = Vec::new();
+        for (row, fixture) in walk() {
+            let kind = row.kind.as_str();
+            let actions = listening(row.kind, KEYS, KEYS);
+
+            let (home, _, ended) = walked(&baseline, Bounds::None, fixture, &actions);
+
+            let mut want = Vec::new();
+            for when in whens(row.kind) {
+                want.push(format!("keys {}", sorted_keys(row)));
+                want.push(format!("{when}:{kind}: hearer.{when} answered"));
+            }
+            if ended.trace != want {
+                mistakes.push(format!("{kind}: {:#?}, but {want:#?}", ended.trace));
+            }
+            match ended.result {
+                Ok(answer) if (fixture.happened)(&home, &answer) => {}
+                result => mistakes.push(format!("{kind}: it did not happen: {result:?}")),
+            }
+        }
+        assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    });
+}
+
+#[test]
+fn a_sentence_of_refusal_reaches_the_caller_and_nothing_changes() {
+    on_a_machine(|machine| {
+        let baseline = furnished(Home::new(machine), Bounds::None);
+        let mut mistakes = Vec::new();
+        for (row, fixture) in walk().filter(|(row, _)| row.kind.has_before()) {
+            let kind = row.kind.as_str();
+            let sentence = format!("not now: {kind}");
+            let actions = listening(row.kind, &format!("refuse = \"{sentence}\""), KEYS);
+
+            let (home, before, ended) = walked(&baseline, Bounds::None, fixture, &actions);
+
+            let want = [format!("before:{kind}: hearer.before said no")];
+            if ended.trace != want {
+                mistakes.push(format!("{kind}: {:?}, but {want:?}", ended.trace));
+            }
+            match ended.result {
+                Err(problem) if (problem.code, &problem.says) == (Code::Refused, &sentence) => {}
+                result => mistakes.push(format!("{kind}: it was not refused: {result:?}")),
+            }
+            let changed = differences(&before, &home.rows());
+            mistakes.extend(changed.into_iter().map(|line| format!("{kind}: {line}")));
+        }
+        assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    });
+}
+
+#[test]
+fn who_is_out_of_bounds_hears_nothing() {
+    on_a_machine(|machine| {
+        let baseline = furnished(Home::new(machine), Bounds::Over);
+        let mut mistakes = Vec::new();
+        for (row, fixture) in walk() {
+            let kind = row.kind.as_str();
+            let actions = listening(row.kind, "refuse = \"nobody is there to say so\"", KEYS);
+
+            let (home, _, ended) = walked(&baseline, Bounds::Over, fixture, &actions);
+
+            if !ended.trace.is_empty() {
+                mistakes.push(format!("{kind}: {:?}", ended.trace));
+            }
+            let is_value =
+                matches!(row.kind, EventKind::ValueChange | EventKind::ValueChangeFiltered);
+            match ended.result {
+                // What does not exist has no values.
+                Err(problem) if is_value && problem.code == Code::NotFound => {}
+                Ok(answer) if !is_value && (fixture.happened)(&home, &answer) => {}
+                result => mistakes.push(format!("{kind}: {result:?}")),
+            }
+        }
+        assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    });
+}
+
+#[test]
+fn what_an_action_writes_to_its_element_stays_whatever_it_hears() {
+    on_a_machine(|machine| {
+        let baseline = furnished(Home::new(machine), Bounds::None);
+        let mut mistakes = Vec::new();
+        for (row, fixture) in walk().filter(|(row, _)| may_write(row.kind)) {
+            let kind = row.kind.as_str();
+            let actions = listening(row.kind, WRITES, WRITES);
+
+            let (home, _, ended) = walked(&baseline, Bounds::None, fixture, &actions);
+
+            let (times, heard) = (whens(row.kind).len(), home.value("hearer", "heard"));
+            if heard != json!(times) {
+                mistakes.push(format!("{kind}: written {times} times, and {heard} is there"));
+            }
+            match ended.result {
+                Ok(answer) if (fixture.happened)(&home, &answer) => {}
+                result => mistakes.push(format!("{kind}: it did not happen: {result:?}")),
+            }
+        }
+        assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+    });
+}
+
+/// Every row of the table with what makes it happen.
+fn walk() -> impl Iterator<Item = (&'static SystemEvent, &'static Fixture)> {
+    EVENTS.iter().map(|row| {
+        let fixture = FIXTURES.iter().find(|fixture| fixture.kind == row.kind);
+        let name = row.kind.as_str();
+        (row, fixture.unwrap_or_else(|| panic!("no fixture makes {name} happen")))
+    })
+}
+
+/// When those who listen hear of a kind: before it, and after it where it is told.
+fn whens(kind: EventKind) -> Vec<&'static str> {
+    let before = kind.has_before().then_some("before");
+    before.into_iter().chain(kind.has_after().then_some("after")).collect()
+}
+
+fn sorted_keys(row: &SystemEvent) -> String {
+    let mut keys = row.data.to_vec();
+    keys.sort_unstable();
+    keys.join(" ")
+}
+
+/// Whether an action on it may write, and its element is there before and afterwards.
+fn may_write(kind: EventKind) -> bool {
+    !matches!(
+        kind,
+        EventKind::ElementCreation
+            | EventKind::ElementBatchCreation
+            | EventKind::ElementDestruction
+            | EventKind::ValueChangeFiltered
+    )
+}
+
+/// Actions that hear a kind before and after, named so; about one attribute where it is about one.
+fn listening(kind: EventKind, before: &str, after: &str) -> String {
+    let attribute = if kind.is_about_attribute() { "attribute = \"level\"\n" } else { "" };
+    let name = kind.as_str();
+    let action = |when: &str| {
+        let body = if when == "before" { before } else { after };
+        format!("\n[actions.{when}]\non = \"{when}:{name}\"\n{attribute}{body}\n")
+    };
+    whens(kind).into_iter().map(action).collect()
+}
+
+/// Whether who listens is within its bounds when the event happens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Bounds {
+    None,
+    Over,
+}
+
+/// A garden with two sets, `hearer` and `other`, and a thing. Nothing listens yet.
+fn furnished(mut home: Home<'_>, bounds: Bounds) -> Home<'_> {
+    home.publish("name = \"base\"\n");
+    home.publish("name = \"plain\"\n\n[attributes.level]\nkind = \"integer\"\ndefault = 0\n");
+    home.publish(&hearer(bounds, ""));
+    home.create("hearer", "hearer");
+    home.create("plain", "other");
+    home.create("plain", "thing");
+    home.done("set.add", json!({"element": "hearer"}));
+    home.done("set.add", json!({"element": "other"}));
+    // A server that is known by name; nobody is there.
+    let elsewhere = Key::ServerName("elsewhere".to_owned());
+    home.plant(Rows::from([(elsewhere, Row::Id([9; 16]))]));
+    home
+}
+
+fn hearer(bounds: Bounds, actions: &str) -> String {
+    let bounds = match bounds {
+        Bounds::None => "",
+        Bounds::Over => UNTIL,
+    };
+    format!(
+        "name = \"hearer\"\nparents = [\"base\"]\n{bounds}\n\
+         [attributes.level]\nkind = \"integer\"\ndefault = 0\n\n\
+         [attributes.heard]\nkind = \"integer\"\ndefault = 0\n\n\
+         [actions.cry]\non = \"event:cry\"\n\
+         script = 'send(\"help\", {{}}, \"alice@elsewhere/garden/lamp\")'\n{actions}"
+    )
+}
+
+/// Lets an event happen while somebody listens. What was stored before, and how it ended.
+fn walked<'m>(
+    baseline: &Home<'m>,
+    bounds: Bounds,
+    fixture: &Fixture,
+    actions: &str,
+) -> (Home<'m>, Rows, Ended) {
+    let mut home = baseline.copy();
+    for said in fixture.first {
+        say(&mut home, *said).answer();
+    }
+    home.publish(&hearer(bounds, actions));
+    // What failed elsewhere is heard of when the call that sent it has long ended.
+    let is_late = fixture.kind == EventKind::RemoteError;
+    if is_late {
+        say(&mut home, fixture.act).answer();
+    }
+    if bounds == Bounds::Over {
+        home.pass_ms(LATER_MS);
+    }
+    let before = home.rows();
+    let ended =
+        if is_late { home.lose_what_was_told().remove(0) } else { say(&mut home, fixture.act) };
+    (home, before, ended)
+}
+
+fn say(home: &mut Home<'_>, (command, pairs): Said) -> Ended {
+    let mut args = serde_json::Map::new();
+    for (name, text) in pairs {
+        let value = serde_json::from_str(text).unwrap_or_else(|_| Json::from(*text));
+        args.insert((*name).to_owned(), value);
+    }
+    home.say(command, Json::Object(args))
+}
+
+/// Whether a row is stored that two elements make up.
+fn has(home: &Home<'_>, key: fn(ElementId, ElementId) -> Key, one: &str, other: &str) -> bool {
+    home.rows().contains_key(&key(home.id(one), home.id(other)))
+}
+
+/// Whether an element stands in a set.
+fn stands(home: &Home<'_>, element: &str, set: &str) -> bool {
+    has(home, |element, set| Key::MemberOf(garden(), element, set), element, set)
+}
+
+fn is_child(home: &Home<'_>, set: &str, child: &str) -> bool {
+    let down = has(home, |set, child| Key::SetChild(garden(), set, child), set, child);
+    let up = has(home, |child, set| Key::SetParent(garden(), child, set), child, set);
+    assert_eq!(down, up, "both sides of {set} and {child}");
+    down
+}
+
+fn is_linked(home: &Home<'_>, from: &str, to: &str) -> bool {
+    let forth = has(home, |from, to| Key::SetLink(garden(), from, to), from, to);
+    let back = has(home, |to, from| Key::SetLinked(garden(), to, from), to, from);
+    assert_eq!(forth, back, "both sides of {from} and {to}");
+    forth
+}
+
+fn is_group(home: &Home<'_>) -> bool {
+    home.rows().contains_key(&Key::GroupName(alice(), "crew".to_owned()))
+}
+
+fn is_bob(answer: &Json, member: bool, admin: bool) -> bool {
+    answer["member"] == json!(member) && answer["admin"] == json!(admin)
+}
+
+const ENTER_HEARER: Said = ("set.enter", &[("set", "hearer"), ("element", "thing")]);
+const ENTER_OTHER: Said = ("set.enter", &[("set", "other"), ("element", "thing")]);
+const ADD_GROUP: Said = ("group.add", &[("name", "crew"), ("element", "hearer")]);
+const ADD_MEMBER: Said = ("group.member", &[("group", "crew"), ("account", "bob")]);
+const ADD_ADMIN: Said =
+    ("group.member", &[("group", "crew"), ("account", "bob"), ("admin", "true")]);
+
+const FIXTURES: &[Fixture] = &[
+    Fixture {
+        kind: EventKind::ValueChange,
+        first: &[],
+        act: ("element.set", &[("element", "hearer"), ("attribute", "level"), ("value", "1")]),
+        happened: |home, _| home.value("hearer", "level") == json!(1),
+    },
+    Fixture {
+        kind: EventKind::ValueChangeFiltered,
+        first: &[],
+        act: ("element.get", &[("element", "hearer"), ("attribute", "level")]),
+        happened: |_, answer| answer["value"] == json!(0),
+    },
+    Fixture {
+        kind: EventKind::ElementCreation,
+        first: &[],
+        act: ("element.create", &[("type", "hearer"), ("name", "made")]),
+        happened: |home, _| home.element("made").is_some(),
+    },
+    Fixture {
+        kind: EventKind::ElementBatchCreation,
+        first: &[],
+        act: ("element.create", &[("type", "hearer"), ("count", "3")]),
+        happened: |home, answer| {
+            let elements = home.rows().into_keys().filter(|key| matches!(key, Key::Element(..)));
+            answer["count"] == json!(3) && elements.count() == 6
+        },
+    },
+    Fixture {
+        kind: EventKind::ElementDestruction,
+        first: &[],
+        act: ("element.destroy", &[("element", "hearer")]),
+        happened: |home, _| home.element("hearer").is_none(),
+    },
+    Fixture {
+        kind: EventKind::ElementOwnerChange,
+        first: &[],
+        act: ("element.give", &[("element", "hearer"), ("account", "bob")]),
+        happened: |home, _| home.element("hearer").unwrap().owner == bob(),
+    },
+    Fixture {
+        kind: EventKind::AttributeOn,
+        first: &[("element.switch", &[("element", "hearer"), ("part", "level"), ("off", "true")])],
+        act: ("element.switch", &[("element", "hearer"), ("part", "level")]),
+        happened: |home, _| home.element("hearer").unwrap().attributes_off.is_empty(),
+    },
+    Fixture {
+        kind: EventKind::AttributeOff,
+        first: &[],
+        act: ("element.switch", &[("element", "hearer"), ("part", "level"), ("off", "true")]),
+        happened: |home, _| home.element("hearer").unwrap().attributes_off.contains("level"),
+    },
+    Fixture {
+        kind: EventKind::ParentOn,
+        first: &[("element.switch", &[("element", "hearer"), ("part", "base"), ("off", "true")])],
+        act: ("element.switch", &[("element", "hearer"), ("part", "base")]),
+        happened: |home, _| home.element("hearer").unwrap().parents_off.is_empty(),
+    },
+    Fixture {
+        kind: EventKind::ParentOff,
+        first: &[],
+        act: ("element.switch", &[("element", "hearer"), ("part", "base"), ("off", "true")]),
+        happened: |home, _| home.element("hearer").unwrap().parents_off.len() == 1,
+    },
+    Fixture {
+        kind: EventKind::ElementEntersSet,
+        first: &[],
+        act: ("set.enter", &[("set", "other"), ("element", "hearer")]),
+        happened: |home, _| stands(home, "hearer", "other"),
+    },
+    Fixture {
+        kind: EventKind::SetElementAdded,
+        first: &[],
+        act: ENTER_HEARER,
+        happened: |home, _| stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::ElementLeavesSet,
+        first: &[("set.enter", &[("set", "other"), ("element", "hearer")])],
+        act: ("set.leave", &[("set", "other"), ("element", "hearer")]),
+        happened: |home, _| !stands(home, "hearer", "other"),
+    },
+    Fixture {
+        kind: EventKind::SetElementRemoved,
+        first: &[ENTER_HEARER],
+        act: ("set.leave", &[("set", "hearer"), ("element", "thing")]),
+        happened: |home, _| !stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetChildAdded,
+        first: &[],
+        act: ("set.child", &[("set", "hearer"), ("other", "other")]),
+        happened: |home, _| is_child(home, "hearer", "other"),
+    },
+    Fixture {
+        kind: EventKind::SetParentAdded,
+        first: &[],
+        act: ("set.child", &[("set", "other"), ("other", "hearer")]),
+        happened: |home, _| is_child(home, "other", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetChildRemoved,
+        first: &[("set.child", &[("set", "hearer"), ("other", "other")])],
+        act: ("set.child", &[("set", "hearer"), ("other", "other"), ("remove", "true")]),
+        happened: |home, _| !is_child(home, "hearer", "other"),
+    },
+    Fixture {
+        kind: EventKind::SetParentRemoved,
+        first: &[("set.child", &[("set", "other"), ("other", "hearer")])],
+        act: ("set.child", &[("set", "other"), ("other", "hearer"), ("remove", "true")]),
+        happened: |home, _| !is_child(home, "other", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetLinkMade,
+        first: &[],
+        act: ("set.link", &[("set", "hearer"), ("other", "other")]),
+        happened: |home, _| is_linked(home, "hearer", "other"),
+    },
+    Fixture {
+        kind: EventKind::SetLinkReceived,
+        first: &[],
+        act: ("set.link", &[("set", "other"), ("other", "hearer")]),
+        happened: |home, _| is_linked(home, "other", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetLinkRemoved,
+        first: &[("set.link", &[("set", "hearer"), ("other", "other")])],
+        act: ("set.link", &[("set", "hearer"), ("other", "other"), ("remove", "true")]),
+        happened: |home, _| !is_linked(home, "hearer", "other"),
+    },
+    Fixture {
+        kind: EventKind::SetLinkLost,
+        first: &[("set.link", &[("set", "other"), ("other", "hearer")])],
+        act: ("set.link", &[("set", "other"), ("other", "hearer"), ("remove", "true")]),
+        happened: |home, _| !is_linked(home, "other", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetUnion,
+        first: &[ENTER_OTHER],
+        act: ("set.union", &[("set", "hearer"), ("with", "other")]),
+        happened: |home, _| stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetIntersection,
+        first: &[ENTER_HEARER],
+        act: ("set.intersection", &[("set", "hearer"), ("with", "other")]),
+        happened: |home, _| !stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetDifference,
+        first: &[ENTER_HEARER, ENTER_OTHER],
+        act: ("set.difference", &[("set", "hearer"), ("with", "other")]),
+        happened: |home, _| !stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetSymmetricDifference,
+        first: &[ENTER_OTHER],
+        act: ("set.symmetric_difference", &[("set", "hearer"), ("with", "other")]),
+        happened: |home, _| stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetPush,
+        first: &[],
+        act: ("set.push", &[("set", "hearer"), ("element", "thing")]),
+        happened: |home, _| stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetPop,
+        first: &[ENTER_HEARER],
+        act: ("set.pop", &[("set", "hearer")]),
+        happened: |home, _| !stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetUnshift,
+        first: &[],
+        act: ("set.unshift", &[("set", "hearer"), ("element", "thing")]),
+        happened: |home, _| stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetShift,
+        first: &[ENTER_HEARER],
+        act: ("set.shift", &[("set", "hearer")]),
+        happened: |home, _| !stands(home, "thing", "hearer"),
+    },
+    Fixture {
+        kind: EventKind::SetMutual,
+        first: &[ENTER_HEARER, ENTER_OTHER],
+        act: ("set.mutual", &[("set", "hearer"), ("other", "other")]),
+        happened: |home, answer| answer["items"][0]["id"] == json!(home.id("thing")),
+    },
+    Fixture {
+        kind: EventKind::SetValuesChange,
+        first: &[ENTER_HEARER],
+        act: ("set.change", &[("set", "hearer"), ("attribute", "level"), ("value", "1")]),
+        happened: |home, _| home.value("thing", "level") == json!(1),
+    },
+    Fixture {
+        kind: EventKind::GroupCreation,
+        first: &[],
+        act: ADD_GROUP,
+        happened: |home, _| is_group(home),
+    },
+    Fixture {
+        kind: EventKind::GroupDestruction,
+        first: &[ADD_GROUP],
+        act: ("group.rm", &[("group", "crew")]),
+        happened: |home, _| !is_group(home),
+    },
+    Fixture {
+        kind: EventKind::GroupMemberAdded,
+        first: &[ADD_GROUP],
+        act: ADD_MEMBER,
+        happened: |_, answer| is_bob(answer, true, false),
+    },
+    Fixture {
+        kind: EventKind::GroupMemberRemoved,
+        first: &[ADD_GROUP, ADD_MEMBER],
+        act: ("group.member", &[("group", "crew"), ("account", "bob"), ("remove", "true")]),
+        happened: |_, answer| is_bob(answer, false, false),
+    },
+    Fixture {
+        kind: EventKind::GroupAdminAdded,
+        first: &[ADD_GROUP, ADD_MEMBER],
+        act: ADD_ADMIN,
+        happened: |_, answer| is_bob(answer, true, true),
+    },
+    Fixture {
+        kind: EventKind::GroupAdminRemoved,
+        first: &[ADD_GROUP, ADD_MEMBER, ADD_ADMIN],
+        act: (
+            "group.member",
+            &[("group", "crew"), ("account", "bob"), ("admin", "true"), ("remove", "true")],
+        ),
+        happened: |_, answer| is_bob(answer, true, false),
+    },
+    Fixture {
+        kind: EventKind::RemoteError,
+        first: &[],
+        act: ("event.send", &[("element", "hearer"), ("event", "cry")]),
+        happened: |home, answer| answer["id"] == json!(home.id("hearer")),
+    },
+];
