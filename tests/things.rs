@@ -3208,3 +3208,33 @@ fn by_key(node: &Node, key: &str, command: &str, args: Json) -> (u16, Json) {
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
     (status, serde_json::from_str(body).unwrap())
 }
+
+#[test]
+fn a_timer_is_listed_and_stopped_by_the_owner_of_its_element() {
+    let node = Node::start("attic", &[]);
+    node.done(&["account", "add", "alice"]);
+    node.done(&["account", "add", "bob"]);
+    node.done(&["world", "add", "alice/garden"]);
+    let counter = "name = 'counter'\n[attributes.n]\nkind = 'integer'\ndefault = 0\n\
+        [actions.count]\non = 'event:count'\nscript = \"set('n', get('n') + 1)\"\n";
+    let file = node.file("counter.toml", counter);
+    node.done(&["type", "publish", path(&file), "--as", "alice"]);
+    node.done(&["element", "create", "counter", "--name", "c", "--as", "alice"]);
+    let alice = ["--as", "alice"];
+    let send = ["event", "send", "c", "count", "--every", "200ms", "--as", "alice"];
+    let timer = node.done(&send)["timer"].as_str().unwrap().to_owned();
+    let listed = node.done(&["timer", "ls", "c", alice[0], alice[1]]);
+    assert_eq!(listed["items"][0]["id"], timer.as_str(), "{listed}");
+    assert_eq!(listed["items"][0]["every_ms"], 200);
+    node.until(&["element", "get", "c", "n", "--as", "alice"], |n| n["value"].as_i64() > Some(1));
+
+    let other = "alice/garden/c";
+    node.refused(&["timer", "rm", other, &timer, "--as", "bob"], 5, "not_permitted");
+    node.refused(&["timer", "rm", "c", "nothing", "--as", "alice"], 4, "not_found");
+    node.done(&["timer", "rm", "c", &timer, "--as", "alice"]);
+
+    assert_eq!(node.done(&["timer", "ls", "c", "--as", "alice"])["items"], json!([]));
+    let at = node.done(&["element", "get", "c", "n", "--as", "alice"])["value"].clone();
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(node.done(&["element", "get", "c", "n", "--as", "alice"])["value"], at);
+}

@@ -819,6 +819,34 @@ pub const COMMANDS: &[Command] = &[
         results: &[field("id", "the element")],
     },
     Command {
+        name: "timer.ls",
+        short: None,
+        about: "Lists the timers of an element.",
+        mode: Mode::Read,
+        audience: Audience::Account,
+        args: &[
+            arg("element", "its name or id", ArgKind::Text),
+            optional("world", "the world, where the name does not say it", ArgKind::Text),
+        ],
+        results: &[
+            field("items", "one object each"),
+            field("next", "where the next page begins, or null"),
+        ],
+    },
+    Command {
+        name: "timer.rm",
+        short: None,
+        about: "Stops a timer of an element.",
+        mode: Mode::Change,
+        audience: Audience::Account,
+        args: &[
+            arg("element", "its name or id", ArgKind::Text),
+            arg("timer", "its id", ArgKind::Text),
+            optional("world", "the world, where the name does not say it", ArgKind::Text),
+        ],
+        results: &[field("id", "the timer")],
+    },
+    Command {
         name: "job.ls",
         short: None,
         about: "Lists jobs: the open ones, then finished ones, newest first.",

@@ -16,6 +16,7 @@ mod page;
 mod protection;
 mod server;
 mod set;
+mod timer;
 mod world;
 
 pub use job::{find_job, job_json};
@@ -69,6 +70,8 @@ pub fn find(name: &str) -> Option<Command> {
         "group.member" => group::member,
         "group.rm" => group::rm,
         "type.retire" => element_type::retire,
+        "timer.ls" => timer::ls,
+        "timer.rm" => timer::rm,
         "event.ls" => event::ls,
         "action.ls" => action::ls,
         "action.show" => action::show,

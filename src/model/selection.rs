@@ -50,8 +50,11 @@ const KEYWORDS: [&str; 17] = [
 /// Keywords that no bare word may be, so that a forgotten word is noticed where it is missing.
 const JOINING: [&str; 3] = ["and", "not", "or"];
 
+/// Makes a test of the value that stands after a sign.
+type MakeTest = fn(Json) -> Test;
+
 /// What compares an attribute, the longer signs first.
-const OPERATORS: [(&str, fn(Json) -> Test); 6] = [
+const OPERATORS: [(&str, MakeTest); 6] = [
     ("!=", Test::NotEqual),
     ("<=", Test::AtMost),
     (">=", Test::AtLeast),

@@ -107,7 +107,7 @@ impl Step<'_> {
             element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
         let question = Question::Person { owner, asks: format!("{name}: {sentence}") };
         match self.question("person", question)? {
-            Ok(answer) if answer == Json::Bool(true) => Ok(None),
+            Ok(Json::Bool(true)) => Ok(None),
             Ok(_) => Err(refused(&listener, &format!("the answer was no: {sentence}")).into()),
             Err(problem) => Err(problem.into()),
         }

@@ -66,11 +66,19 @@ impl Step<'_> {
     ) -> Result<(), Halt> {
         for timer in self.timers_of(element)? {
             if wanted(&timer.does) {
-                self.change(Key::Timer(timer.at, timer.id), None)?;
-                self.change(Key::TimerOf(timer.world, timer.element, timer.id), None)?;
+                self.stop_timer(&timer)?;
             }
         }
         Ok(())
+    }
+
+    /// Stops a timer.
+    ///
+    /// # Errors
+    /// Too much changed.
+    pub fn stop_timer(&mut self, timer: &Timer) -> Result<(), Halt> {
+        self.change(Key::Timer(timer.at, timer.id), None)?;
+        self.change(Key::TimerOf(timer.world, timer.element, timer.id), None)
     }
 
     /// The timers of an element.
