@@ -3191,7 +3191,12 @@ fn question(node: &Node) -> Json {
 
 /// A call over TCP with a key: the status, and the body.
 fn by_key(node: &Node, key: &str, command: &str, args: Json) -> (u16, Json) {
-    let body = json!({"command": command, "args": args}).to_string();
+    by_key_with(node, key, &json!({"command": command, "args": args}))
+}
+
+/// The same with whatever parts of a call.
+fn by_key_with(node: &Node, key: &str, call: &Json) -> (u16, Json) {
+    let body = call.to_string();
     let host = node.api();
     let mut stream = TcpStream::connect(&host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -3237,4 +3242,67 @@ fn a_timer_is_listed_and_stopped_by_the_owner_of_its_element() {
     let at = node.done(&["element", "get", "c", "n", "--as", "alice"])["value"].clone();
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(node.done(&["element", "get", "c", "n", "--as", "alice"])["value"], at);
+}
+
+#[test]
+fn what_a_caller_says_in_the_metadata_fires_nothing_in_anothers_name() {
+    let node = Node::start("attic", &[]);
+    node.done(&["account", "add", "alice"]);
+    node.done(&["account", "add", "mallory"]);
+    node.done(&["world", "add", "alice/garden"]);
+    let vault = "name = 'vault'\n[attributes.open]\nkind = 'bool'\ndefault = false\n\
+        [actions.open]\non = 'event:open'\nscript = \"set('open', true)\"\n";
+    let file = node.file("vault.toml", vault);
+    node.done(&["type", "publish", path(&file), "--as", "alice"]);
+    let made = node.done(&["element", "create", "vault", "--name", "v", "--as", "alice"]);
+    let key = node.done(&["key", "add", "hers", "--account", "mallory"]);
+    let reply_to = json!({"world": made["world"], "element": made["id"], "event": "open"});
+    let call = json!({
+        "command": "group.add",
+        "args": {"name": "mine"},
+        "meta": {"reply_to": reply_to},
+    });
+
+    let (status, said) = by_key_with(&node, key["key"].as_str().unwrap(), &call);
+
+    assert_eq!(status, 200, "{said}");
+    std::thread::sleep(Duration::from_millis(300));
+    let open = node.done(&["element", "get", "v", "open", "--as", "alice"]);
+    assert_eq!(open["value"], false, "{open}");
+}
+
+#[test]
+fn a_neighbour_can_neither_stop_what_others_do_nor_ask_in_between() {
+    let node = Node::start("attic", &[]);
+    node.done(&["account", "add", "alice"]);
+    node.done(&["account", "add", "mallory"]);
+    node.done(&["world", "add", "alice/garden"]);
+    let file = node.file(
+        "lamp.toml",
+        "name = 'lamp'\n[attributes.on]\nkind = 'bool'\ndefault = false\nread = 'public'\n",
+    );
+    node.done(&["type", "publish", path(&file), "--as", "alice"]);
+    let bad = |name: &str, body: &str| {
+        let text = format!(
+            "name = '{name}'\n[actions.hear]\non = 'after:value_change'\nof = 'set'\n{body}\n"
+        );
+        let file = node.file(&format!("{name}.toml"), &text);
+        node.done(&["type", "publish", path(&file), "--as", "alice"]);
+        node.done(&["element", "create", name, "--name", name, "--as", "alice"]);
+    };
+    bad("looper", "script = 'while true do end'");
+    bad("asker", "ask = 'may it?'");
+    bad("thrower", "script = \"error('no')\"");
+    node.done(&["element", "create", "lamp", "--name", "l", "--as", "alice"]);
+    node.done(&["set", "add", "l", "--as", "alice"]);
+    node.done(&["set", "enter", "l", "l", "--as", "alice"]);
+    for name in ["looper", "asker", "thrower"] {
+        node.done(&["set", "enter", "l", name, "--as", "alice"]);
+        node.done(&["element", "give", name, "mallory", "--as", "alice"]);
+    }
+
+    node.done(&["element", "set", "l", "on", "true", "--as", "alice"]);
+
+    assert_eq!(node.done(&["element", "get", "l", "on", "--as", "alice"])["value"], true);
+    assert_eq!(node.done(&["inbox"])["items"], json!([]));
 }

@@ -69,6 +69,7 @@ pub(crate) fn call_of(account: Option<AccountId>, number: u64, command: &str, ar
         args,
         world: Some(GARDEN.to_owned()),
         meta: Json::Null,
+        reply_to: None,
         deadline_at: at.after_ms(DEADLINE_DEFAULT_MS),
         root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
     }

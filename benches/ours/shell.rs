@@ -107,6 +107,7 @@ impl Shell {
             args: json!({"element": element, "attribute": CHARGE, "value": charge}),
             world: Some(GARDEN.to_owned()),
             meta: Json::Null,
+            reply_to: None,
             deadline_at: at.after_ms(DEADLINE_DEFAULT_MS),
             root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
         }

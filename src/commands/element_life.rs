@@ -108,6 +108,8 @@ pub(super) fn give(step: &mut Step<'_>) -> Result<Json, Halt> {
             let current = step.stored().element(element.world, element.id)?;
             let current = current.as_deref().unwrap_or(&element).clone();
             let given = Element { owner: account.id, ..current };
+            // What the old owner set going does not run in the new one's name.
+            step.stop_own_timers(&given)?;
             step.put(Key::Element(given.world, given.id), Row::Element(Arc::new(given)))
         })?;
     }

@@ -9,7 +9,7 @@ use crate::model::{
     with_parents,
 };
 use crate::script::{bad_type, read_type};
-use crate::step::{Halt, Step};
+use crate::step::{Actor, Halt, Step};
 
 /// Parents above each other at most.
 const DEPTH_MAX: usize = 16;
@@ -86,7 +86,19 @@ fn whole(own: &Definition, parents: &[Arc<TypeDefinition>]) -> Result<Definition
 }
 
 fn parents(step: &Step<'_>, own: &Definition) -> Result<Vec<Arc<TypeDefinition>>, Halt> {
-    own.parents.iter().map(|name| step.element_type(name, None)).collect()
+    let mut found = Vec::new();
+    for name in &own.parents {
+        let parent = step.element_type(name, None)?;
+        let group = &parent.definition.create_group;
+        if step.acting()?.id != parent.owner
+            && step.is_owners_alone(Actor::Caller, group, &parent)?
+        {
+            let says = format!("you may not make anything from the type '{name}'");
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        found.push(parent);
+    }
+    Ok(found)
 }
 
 /// Checks that a type does not become its own ancestor.

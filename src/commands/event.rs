@@ -151,9 +151,10 @@ pub(super) fn broadcast(step: &mut Step<'_>) -> Result<Json, Halt> {
         if step.listeners(element, &element_type, &heard, None).is_empty() {
             continue;
         }
-        check_offered(step, element, event)?;
-        step.fire_custom(element, event, data.clone())?;
-        sent += 1;
+        if check_offered(step, element, event).is_ok() {
+            step.fire_custom(element, event, data.clone())?;
+            sent += 1;
+        }
     }
     Ok(json!({"sent": sent, "selected": page.found.len(), "next": page.next}))
 }

@@ -113,6 +113,9 @@ pub struct Call {
     pub deadline_at: Timestamp,
     /// The cascade it belongs to.
     pub root: Root,
+    /// Where its outcome is told: only what an action sent has this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<ReplyTo>,
 }
 
 /// How a call ended.

@@ -38,8 +38,8 @@ enum Message {
     Inputs(Vec<Offered>),
     /// A turn is durable, and how long that took, where it changed anything.
     Committed(Option<Duration>),
-    /// A commit failed: whether these jobs were taken, what is stored decides.
-    Failed(Vec<JobId>),
+    /// A commit of this generation failed: whether these jobs were taken, what is stored decides.
+    Failed(u64, Vec<JobId>),
     Stop,
 }
 
@@ -201,8 +201,7 @@ struct Runner {
 impl Runner {
     fn run(&mut self) {
         loop {
-            let idle = !self.turns.has_work(clock::now());
-            if self.stopping && self.hot.pending() == 0 && idle {
+            if self.stopping && self.hot.pending() == 0 && !self.turns.has_inputs() {
                 break;
             }
             if let Some(wait) = self.wait() {
@@ -227,11 +226,11 @@ impl Runner {
         if self.hot.pending() >= PENDING_MAX {
             return Some(SLEEP_MAX);
         }
+        if self.stopping {
+            return if self.turns.has_inputs() { None } else { Some(SLEEP_MAX) };
+        }
         let now = clock::now();
         if self.turns.has_work(now) {
-            if self.stopping {
-                return None;
-            }
             return self.gather.wait(self.turns.waiting(), self.hot.pending(), clock::instant());
         }
         let due = self.turns.deadline();
@@ -250,7 +249,12 @@ impl Runner {
                     error!(%damaged, "the store cannot be read");
                 }
             }
-            Message::Failed(jobs) => self.fail(jobs),
+            Message::Failed(generation, jobs) if generation == self.generation => self.fail(jobs),
+            Message::Failed(_, jobs) => {
+                // The store was opened again since.
+                self.undecided.extend(jobs);
+                self.decide();
+            }
             Message::Stop => self.stopping = true,
         }
     }
@@ -329,7 +333,7 @@ impl Runner {
             match self.inbox.recv_timeout(pause) {
                 Ok(Message::Inputs(inputs)) => self.take_all(inputs),
                 Ok(Message::Stop) => self.stopping = true,
-                Ok(Message::Failed(jobs)) => self.undecided.extend(jobs),
+                Ok(Message::Failed(_, jobs)) => self.undecided.extend(jobs),
                 Ok(Message::Committed(_)) => {}
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -417,8 +421,9 @@ impl Commits {
         while let Ok(Order::Flush(flush)) = flushes.recv() {
             if failed == Some(flush.generation) {
                 // It ran on the result of a turn that failed.
+                let generation = flush.generation;
                 let jobs = self.dropped(flush);
-                self.messages.send(Message::Failed(jobs)).ok();
+                self.messages.send(Message::Failed(generation, jobs)).ok();
                 continue;
             }
             if flush.changes.is_empty() {
@@ -436,8 +441,9 @@ impl Commits {
                 Err(error) => {
                     error!(error = %std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default(), "a commit failed");
                     failed = Some(flush.generation);
+                    let generation = flush.generation;
                     let jobs = self.dropped(flush);
-                    self.messages.send(Message::Failed(jobs)).ok();
+                    self.messages.send(Message::Failed(generation, jobs)).ok();
                 }
             }
         }

@@ -286,6 +286,7 @@ impl HubAsker {
             args,
             world,
             meta,
+            reply_to: None,
             deadline_at: now.after_ms(timeout_ms.min(DEADLINE_MAX_MS)),
             root: root_of(id),
         })

@@ -212,6 +212,7 @@ impl Inbound {
             args: call.args,
             world: None,
             meta: Json::Null,
+            reply_to: None,
             deadline_at: now.after_ms(left),
             root: bounded(call.root),
         };

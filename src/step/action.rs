@@ -271,6 +271,11 @@ impl Step<'_> {
                 });
             }
         };
+        if standing.is_remote()
+            && self.listeners(element, &element_type, &On::Custom(event.clone()), None).is_empty()
+        {
+            return Err(super::not_offered(action).into());
+        }
         let replies = self.fire_custom(element, &event, args)?;
         let found = replies.into_iter().find(|(name, _)| name == action);
         Ok(found.map(|(_, reply)| reply).unwrap_or_default())
@@ -362,7 +367,8 @@ impl Step<'_> {
             },
             args,
             world: None,
-            meta: reply_to.map_or(Json::Null, |to| serde_json::json!({"reply_to": to})),
+            meta: Json::Null,
+            reply_to,
             deadline_at: self.now.after_ms(crate::model::DEADLINE_DEFAULT_MS),
             root,
         };

@@ -8,7 +8,7 @@ use super::{Command, Ended, Halt};
 use crate::model::{
     AccountId, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId, Event,
     EventKind, JobId, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId,
-    Snapshot, Tell, Timestamp, WorldId,
+    Snapshot, Tell, Timestamp, WorldId, bytes_of,
 };
 use crate::script::Machine;
 use crate::trust::KeyPair;
@@ -17,6 +17,8 @@ use crate::trust::KeyPair;
 pub(super) const DEPTH_MAX: u32 = 64;
 /// Bytes of a job's trace from one run.
 const TRACE_BYTES_MAX: usize = 4_096;
+/// Bytes of values that one step may write and tell of.
+const STEP_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Rows that one step may change.
 const CHANGES_MAX: usize = 60_000;
 
@@ -111,6 +113,8 @@ pub struct Step<'a> {
     drawn: u64,
     changes: Changes,
     undo: Vec<(Key, Option<Change>)>,
+    /// Bytes of values that it wrote and told of, undone ones too.
+    bytes: usize,
     happened: Vec<Happened>,
     stored_events: Vec<Event>,
     tells: Vec<Tell>,
@@ -137,6 +141,10 @@ pub struct Step<'a> {
     pub(super) fresh: bool,
     /// Which element's action wrote an attribute of another in the outermost event at hand.
     pub(super) writers: HashMap<(ElementId, String), ElementId>,
+    /// How many neighbours of other owners are being told, one inside another.
+    pub(super) beside: u32,
+    /// Fuel that neighbours of other owners have used.
+    pub(super) beside_fuel: u64,
     /// Whether actions may write only what is their own element's.
     pub(super) own_only: bool,
     /// Whether a script would take too long here.
@@ -193,6 +201,7 @@ impl<'a> Step<'a> {
             drawn: 0,
             changes: Changes::new(),
             undo: Vec::new(),
+            bytes: 0,
             happened: Vec::new(),
             stored_events: Vec::new(),
             tells: Vec::new(),
@@ -214,6 +223,8 @@ impl<'a> Step<'a> {
             end: None,
             fresh: false,
             writers: HashMap::new(),
+            beside: 0,
+            beside_fuel: 0,
             own_only: false,
             hurried: false,
         }
@@ -303,6 +314,13 @@ impl<'a> Step<'a> {
             let says = format!("one call may change at most {CHANGES_MAX} things");
             return Err(Problem::new(Code::ScriptBudget, says).into());
         }
+        if let Some(Row::Element(element)) = &change {
+            self.bytes += element.values.values().map(bytes_of).sum::<usize>();
+        }
+        if self.bytes > STEP_BYTES_MAX {
+            let says = format!("one call may change at most {STEP_BYTES_MAX} bytes");
+            return Err(Problem::new(Code::ScriptBudget, says).into());
+        }
         let before = self.changes.insert(key.clone(), change);
         self.undo.push((key, before));
         Ok(())
@@ -318,6 +336,7 @@ impl<'a> Step<'a> {
 
     /// Notes an event.
     pub fn happen(&mut self, happened: Happened) {
+        self.bytes += bytes_of(&happened.value) + bytes_of(&happened.old);
         self.happened.push(happened);
     }
 

@@ -173,38 +173,7 @@ impl Step<'_> {
             let listener = Listener { element, element_type, action, event: None };
             self.run_listener(listener, &mut data)?;
         }
-        self.tell_neighbours(element, &on, attribute, data)
-    }
-
-    /// Tells what stands in the same sets and listens to that.
-    fn tell_neighbours(
-        &mut self,
-        element: &Element,
-        on: &On,
-        attribute: Option<&str>,
-        data: Json,
-    ) -> Result<(), Halt> {
-        for id in self.neighbours(element)? {
-            let Some(neighbour) = self.stored().element(element.world, id)? else { continue };
-            let element_type = self.type_of(neighbour.type_id)?;
-            for action in &self.neighbours_listeners(&neighbour, &element_type, on, attribute) {
-                let listener = Listener {
-                    element: &neighbour,
-                    element_type: &element_type,
-                    action,
-                    event: None,
-                };
-                // It hears what its owner may read.
-                let readable = match attribute {
-                    Some(name) => self.read_value(listener.actor(), element, name).is_ok(),
-                    None => true,
-                };
-                if readable {
-                    self.tell_neighbour(listener, element, data.clone())?;
-                }
-            }
-        }
-        Ok(())
+        self.tell_neighbours(element, &on, attribute, &data)
     }
 
     /// Tells an element that a call of its own failed elsewhere. Its actions may write only what is
@@ -232,31 +201,6 @@ impl Step<'_> {
         data: &Json,
     ) -> Result<(), Halt> {
         check_data(element_type, name, data)
-    }
-
-    /// Lets one neighbour hear. What goes wrong there is its own: it is logged, and what it wrote is
-    /// dropped.
-    fn tell_neighbour(
-        &mut self,
-        listener: Listener<'_>,
-        element: &Element,
-        mut data: Json,
-    ) -> Result<(), Halt> {
-        if let Some(members) = data.as_object_mut() {
-            members.insert("element".to_owned(), Json::from(element.id.to_string()));
-        }
-        let savepoint = self.savepoint();
-        match self.run_listener(listener, &mut data) {
-            Err(Halt::Problem(problem))
-                if listener.element.owner != element.owner
-                    && problem.code != Code::ScriptBudget =>
-            {
-                self.rollback(savepoint);
-                self.log(&problem.says);
-                Ok(())
-            }
-            result => result.map(|_| ()),
-        }
     }
 
     /// Fires a custom event on a local element. Every action on it runs; gives back what each

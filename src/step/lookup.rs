@@ -483,7 +483,7 @@ impl Step<'_> {
                     return Ok(element);
                 }
             }
-        } else if is_part(name) {
+        } else if is_part(name) && self.call.caller.server().is_none() {
             let mut found = Vec::new();
             for world in self.worlds()? {
                 found.extend(self.elements_like(&world, name)?);
@@ -506,7 +506,10 @@ impl Step<'_> {
         };
         let element = match id {
             Some(id) => self.stored().element(world.id, id)?,
-            None if is_part(name) => only(self.elements_like(world, name)?.into_iter(), name)?,
+            // Another server does not look things up by parts of their ids.
+            None if is_part(name) && self.call.caller.server().is_none() => {
+                only(self.elements_like(world, name)?.into_iter(), name)?
+            }
             None => None,
         };
         element.ok_or_else(|| {

@@ -10,6 +10,7 @@ mod host;
 mod index;
 mod life;
 mod lookup;
+mod neighbour;
 mod remote;
 mod right;
 mod select;

@@ -18,6 +18,10 @@ impl Step<'_> {
         about: &str,
         question: Question,
     ) -> Result<Result<Json, Problem>, Halt> {
+        if self.beside > 0 {
+            let says = "who hears what happens beside it asks nobody";
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
         let place = self.place_of(about);
         match self.answers.get(&place) {
             Some(Answer { question: asked, result }) if *asked == question => Ok(result.clone()),

@@ -156,18 +156,23 @@ impl Step<'_> {
             Group::Everyone => return Ok(false),
             Group::Named(name) => name,
         };
-        let account = match actor {
-            Actor::Caller => self.call.caller.account(),
-            Actor::Action { owner, .. } => Some(owner),
+        // An action may do only what its element's owner and its type's owner both may.
+        let accounts: Vec<AccountId> = match actor {
+            Actor::Caller => self.call.caller.account().into_iter().collect(),
+            Actor::Action { owner, type_owner, .. } => vec![owner, type_owner],
         };
-        let Some(account) = account else { return Ok(true) };
-        if account == element_type.owner {
-            return Ok(false);
+        if accounts.is_empty() {
+            return Ok(true);
         }
         let held = self.stored().id_at(Key::GroupName(element_type.owner, name.key()))?;
-        let Some(id) = held else { return Ok(true) };
-        let member = Key::GroupMember(GroupId::from_bytes(id), account);
-        Ok(self.stored().at(member)?.is_none())
+        for account in accounts.into_iter().filter(|account| *account != element_type.owner) {
+            let Some(id) = held else { return Ok(true) };
+            let member = Key::GroupMember(GroupId::from_bytes(id), account);
+            if self.stored().at(member)?.is_none() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn sees(

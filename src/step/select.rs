@@ -350,7 +350,13 @@ fn picks(
 fn is_unreadable(code: Code) -> bool {
     matches!(
         code,
-        Code::NotFound | Code::NotOffered | Code::NotListed | Code::NotPermitted | Code::Refused
+        Code::NotFound
+            | Code::NotOffered
+            | Code::NotListed
+            | Code::NotPermitted
+            | Code::Refused
+            | Code::ScriptFailed
+            | Code::WrongKind
     )
 }
 

@@ -72,6 +72,23 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Stops the timers of an element that its type did not start.
+    ///
+    /// # Errors
+    /// Too much changed.
+    pub fn stop_own_timers(&mut self, element: &Element) -> Result<(), Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        for timer in self.timers_of(element)? {
+            let TimerDoes::Fire(event, _) = &timer.does else { continue };
+            let every_ms =
+                element_type.definition.events.get(event).and_then(|event| event.every_ms);
+            if every_ms.is_none() || every_ms != timer.every_ms {
+                self.stop_timer(&timer)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Stops a timer.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use crate::model::{Change, Changes, Contact, Damaged, Key, Layered, Row, ServerI
 
 /// Turns in memory at most.
 const TURNS_MAX: usize = 32;
+/// Events, jobs and items of the turns in memory at most, together.
+const TURN_PARTS_MAX: usize = 8_192;
 /// Rows in memory at most.
 const ROWS_MAX: usize = 20_000;
 
@@ -47,14 +49,26 @@ impl Hot {
             // A turn's row is large: only the newest are asked for again, as what they told is answered.
             if matches!(key, Key::Turn(_)) {
                 self.turns.push_back((key.clone(), change.clone()));
-                if self.turns.len() > TURNS_MAX {
-                    self.turns.pop_front();
-                }
                 continue;
             }
             rows.insert(key.clone(), change.clone());
         }
         self.pending.push_back(changes);
+        self.drop_old_turns();
+    }
+
+    fn drop_old_turns(&mut self) {
+        let parts = |change: &Change| match change {
+            Some(Row::Turn(turn)) => {
+                turn.events.len() + turn.jobs.len() + turn.sent.len() + turn.received.len()
+            }
+            Some(_) | None => 0,
+        };
+        let mut held: usize = self.turns.iter().map(|(_, change)| parts(change)).sum();
+        while self.turns.len() > TURNS_MAX || held > TURN_PARTS_MAX {
+            let Some((_, change)) = self.turns.pop_front() else { return };
+            held -= parts(&change);
+        }
     }
 
     /// Notes that the oldest pending turns are durable.

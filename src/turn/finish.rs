@@ -57,10 +57,7 @@ impl Running<'_> {
 
     /// Sends the outcome as an event, where an element waits for it.
     fn reply_by_event(&mut self, job: &Job, result: &Result<Json, Problem>) {
-        let reply_to = job.call.meta.get("reply_to").cloned();
-        let Some(to) = reply_to.and_then(|to| serde_json::from_value::<ReplyTo>(to).ok()) else {
-            return;
-        };
+        let Some(to) = job.call.reply_to.clone() else { return };
         self.send_reply(&to, &job.call, result);
     }
 
@@ -107,6 +104,7 @@ impl Running<'_> {
             args,
             world: Some(element.world.to_string()),
             meta: Json::Null,
+            reply_to: None,
             deadline_at: self.turn.at.after_ms(DEADLINE_DEFAULT_MS),
             root,
         };
@@ -213,6 +211,7 @@ fn reply_call(tell: &Tell, now: crate::model::Timestamp, number: u64) -> Call {
         args: Json::Null,
         world: None,
         meta: Json::Null,
+        reply_to: None,
         deadline_at: now,
         root: tell.root.clone(),
     }

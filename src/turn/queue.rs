@@ -7,6 +7,8 @@ use crate::model::{AccountId, Code, Problem, ServerId};
 
 /// Calls that wait at most.
 pub const QUEUE_MAX: usize = 8_192;
+/// Inputs that wait at most, where the node's own come on top.
+const NODE_MAX: usize = 4 * QUEUE_MAX;
 /// Calls of one server or one local account that wait at most.
 const WAITING_MAX: usize = 2_048;
 /// When a caller that found the queue full may try again, in milliseconds.
@@ -90,7 +92,14 @@ impl<T> Queue<T> {
         // A refused call leaves nothing behind: an empty line would take a turn of its own.
         let servers = self.classes.get(&class);
         let line = servers.and_then(|servers| servers.0.get(&server)?.0.get(&account));
-        if self.length >= QUEUE_MAX || line.is_some_and(|line| line.len() >= WAITING_MAX) {
+        let full = match class {
+            // What the node found out is lost if it is not taken; it comes from what it began itself.
+            Class::Node => self.length >= NODE_MAX,
+            Class::Own | Class::Protected | Class::Public => {
+                self.length >= QUEUE_MAX || line.is_some_and(|line| line.len() >= WAITING_MAX)
+            }
+        };
+        if full {
             let problem = Problem::new(Code::Busy, "too many calls wait already")
                 .hint("try again in a moment")
                 .with("retry_after_ms", RETRY_AFTER_MS);

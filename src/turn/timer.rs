@@ -12,7 +12,10 @@ use crate::model::{
 };
 
 /// Timers that one turn fires at most.
-const FIRED_MAX: usize = 256;
+const FIRED_MAX: usize = 64;
+
+/// When timers that could not be read are looked at again, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 1_000;
 
 /// Every timer that is due until `last`.
 fn until(last: Timestamp) -> (Key, Key) {
@@ -38,10 +41,13 @@ impl Running<'_> {
         }
         let (first, last) = until(self.turn.at);
         let due = self.view().rows(&first, &last, FIRED_MAX).unwrap_or_default();
+        if due.is_empty() {
+            // What should be there cannot be read: it is looked at again, but not without end.
+            self.turns.timer = Some(self.turn.at.after_ms(LOOK_AGAIN_MS));
+        }
         for (key, row) in due {
             self.changes.insert(key, None);
             if let Row::Timer(timer) = row {
-                self.steps += 1;
                 self.fire(&timer);
             }
         }
@@ -91,6 +97,7 @@ impl Running<'_> {
             args,
             world: Some(timer.world.to_string()),
             meta: Json::Null,
+            reply_to: None,
             deadline_at: self.turn.at.after_ms(DEADLINE_DEFAULT_MS),
             root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
         })

@@ -329,6 +329,11 @@ impl Turns {
         self.queue.len() + self.ready.len()
     }
 
+    /// Whether somebody's input waits; what is stored can wait for the next start.
+    pub fn has_inputs(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Whether a turn would find something to do at `now`.
     pub fn has_work(&self, now: Timestamp) -> bool {
         !self.queue.is_empty()
@@ -390,15 +395,31 @@ impl Running<'_> {
     fn take_all(&mut self) {
         self.expire();
         self.fire_timers();
+        // In turns, so that neither what waits here nor who calls keeps the other waiting.
+        let mut stored_first = true;
         while !self.is_full() {
-            if let Some(job) = self.turns.ready.pop_front() {
-                self.run_again(job);
-            } else if let Some(input) = self.turns.queue.pop() {
-                self.take(input);
+            let order: [fn(&mut Self) -> bool; 2] = if stored_first {
+                [Self::run_stored, Self::take_next]
             } else {
+                [Self::take_next, Self::run_stored]
+            };
+            if !order.into_iter().any(|run| run(self)) {
                 break;
             }
+            stored_first = !stored_first;
         }
+    }
+
+    fn run_stored(&mut self) -> bool {
+        let Some(job) = self.turns.ready.pop_front() else { return false };
+        self.run_again(job);
+        true
+    }
+
+    fn take_next(&mut self) -> bool {
+        let Some(input) = self.turns.queue.pop() else { return false };
+        self.take(input);
+        true
     }
 
     /// Lets a stored job run in this turn or the next.
@@ -471,7 +492,11 @@ impl Running<'_> {
             // It needs a row of its own again only if it does not end here.
             self.changes.insert(Key::Job(id), None);
             let status = JobStatus::Asking { needs: Vec::new() };
-            self.run_job(Job { status, ..job.as_ref().clone() });
+            let mut job = Job { status, ..job.as_ref().clone() };
+            // Its time begins now: how long it waited, over a restart too, was not its own.
+            let deadline_at = self.turn.at.after_ms(crate::model::DEADLINE_DEFAULT_MS);
+            job.call.deadline_at = job.call.deadline_at.max(deadline_at);
+            self.run_job(job);
         }
     }
 

@@ -153,6 +153,7 @@ impl<'m> Home<'m> {
             args,
             world: None,
             meta: Json::Null,
+            reply_to: None,
             deadline_at: self.now.after_ms(DEADLINE_MS),
             root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
         }

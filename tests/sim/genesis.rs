@@ -311,6 +311,7 @@ impl Beginning<'_> {
             args,
             world: None,
             meta: Json::Null,
+            reply_to: None,
             deadline_at: now.after_ms(1_000),
             root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
         };

@@ -493,6 +493,7 @@ impl<'m> World<'m> {
                 args,
                 world: None,
                 meta: Json::Null,
+                reply_to: None,
                 deadline_at: now.after_ms(patience),
                 root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
             };
