@@ -16,6 +16,7 @@ mod floor {
 mod ours {
     pub(crate) mod home;
     pub(crate) mod place;
+    pub(crate) mod setting;
     pub(crate) mod shell;
 }
 

@@ -21,6 +21,7 @@ mod floor {
 }
 mod ours {
     pub(crate) mod maker;
+    pub(crate) mod setting;
 }
 
 use std::path::Path;
@@ -38,7 +39,8 @@ use serde_json::json;
 
 use crate::floor::luau::Bare;
 use crate::floor::rounds::{Fault, Line, is_wanted, medians, print, timed};
-use crate::ours::maker::{Maker, call_of, nobody, setting};
+use crate::ours::maker::{Maker, nobody};
+use crate::ours::setting::{call_of, setting};
 
 /// Events a second that are wanted.
 const EVENTS_MIN: f64 = 200_000.0;

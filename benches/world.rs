@@ -21,6 +21,7 @@ mod floor {
 }
 mod ours {
     pub(crate) mod maker;
+    pub(crate) mod setting;
 }
 
 use std::env;
@@ -42,7 +43,8 @@ use serde_json::json;
 use crate::floor::inserts::{Inserts, NUMBER, Sample};
 use crate::floor::mixed::mixed;
 use crate::floor::rounds::{Fault, Line, is_wanted, medians, print, timed};
-use crate::ours::maker::{KEEP_MS, Maker, call_of, nobody, setting};
+use crate::ours::maker::{KEEP_MS, Maker, nobody};
+use crate::ours::setting::{call_of, setting};
 
 /// Says how many elements, where there are to be others than [`ELEMENTS`].
 const ELEMENTS_WANTED: &str = "ELEMENTS";

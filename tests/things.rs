@@ -3306,3 +3306,27 @@ fn a_neighbour_can_neither_stop_what_others_do_nor_ask_in_between() {
     assert_eq!(node.done(&["element", "get", "l", "on", "--as", "alice"])["value"], true);
     assert_eq!(node.done(&["inbox"])["items"], json!([]));
 }
+
+#[test]
+fn what_a_type_hides_from_others_is_hidden_in_the_lists_of_sets_too() {
+    let node = Node::start("attic", &[]);
+    node.done(&["account", "add", "alice"]);
+    node.done(&["account", "add", "bob"]);
+    node.done(&["world", "add", "alice/garden"]);
+    let file = node.file("hidden.toml", "name = 'hidden'\nsee_group = 'owner'\n");
+    node.done(&["type", "publish", path(&file), "--as", "alice"]);
+    for name in ["a", "b"] {
+        node.done(&["element", "create", "hidden", "--name", name, "--as", "alice"]);
+        node.done(&["set", "add", name, "--as", "alice"]);
+        node.done(&["set", "enter", name, "a", "--as", "alice"]);
+    }
+
+    let listed = |who: &str| node.done(&["set", "ls", "alice/garden/a", "--as", who]);
+    let both =
+        |who: &str| node.done(&["set", "mutual", "alice/garden/a", "alice/garden/b", "--as", who]);
+
+    for list in [&listed as &dyn Fn(&str) -> Json, &both] {
+        assert_eq!(list("alice")["items"][0]["name"], "a");
+        assert_eq!(list("bob")["items"], json!([]));
+    }
+}

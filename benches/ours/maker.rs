@@ -8,32 +8,24 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use freehold::commands;
 use freehold::model::{
-    AccountId, Budget, Call, Caller, Changes, Contact, DEADLINE_DEFAULT_MS, Incarnation, JobId,
-    Json, Key, Name, Node, Problem, Root, Row, ServerId, SignedRecord,
+    AccountId, Changes, Contact, Incarnation, JobId, Json, Key, Name, Node, Problem, Row,
+    SignedRecord,
 };
 use freehold::node::{self, Engine, Ground, Mark, Outlet, Threads};
-use freehold::step::Setting;
 use freehold::store::{Contacts, Folder, Store};
-use freehold::trust::KeyPair;
 use freehold::turn::{Effect, Input, QUEUE_MAX};
-use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::setting::{GARDEN, US, call_of, setting};
 use crate::floor::rounds::Fault;
 
 /// How long the node keeps what is old.
 pub(crate) const KEEP_MS: u64 = 86_400_000;
 
-/// This server.
-const US: ServerId = ServerId::from_bytes([1; 16]);
 /// This life of its store.
 const LIFE: Incarnation = Incarnation::from_bytes([5; 16]);
-/// The world of every call.
-const GARDEN: &str = "garden";
 /// Bytes of a signed record, about.
 const RECORD_BYTES: usize = 280;
-/// How long a fetched record counts as fresh.
-const RECORD_MS: u64 = 3_600_000;
 /// Calls that wait for their answers at the same time: enough that one turn runs while another is
 /// made durable.
 const IN_FLIGHT_MAX: u64 = 4;
@@ -41,38 +33,6 @@ const IN_FLIGHT_MAX: u64 = 4;
 /// Contacts of a node that knows nobody.
 pub(crate) fn nobody() -> Contacts {
     Arc::new(|_| Contact::default())
-}
-
-/// What every step may know of the node.
-pub(crate) fn setting() -> Result<Setting, Fault> {
-    Ok(Setting {
-        us: US,
-        keys: KeyPair::from_seed(&[1; 32]),
-        name: Name::new("attic")?,
-        recovery_hash: [0; 32],
-        time_zone: TimeZone::UTC,
-        account: None,
-        record_ms: RECORD_MS,
-    })
-}
-
-/// A call in the world, by an account once there is one.
-pub(crate) fn call_of(account: Option<AccountId>, number: u64, command: &str, args: Json) -> Call {
-    let at = node::now();
-    let mut random = [0; 10];
-    random[..8].copy_from_slice(&number.to_be_bytes());
-    let id = JobId::at(at, random);
-    Call {
-        id,
-        command: command.to_owned(),
-        caller: Caller::Local { account, operator: true },
-        args,
-        world: Some(GARDEN.to_owned()),
-        meta: Json::Null,
-        reply_to: None,
-        deadline_at: at.after_ms(DEADLINE_DEFAULT_MS),
-        root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
-    }
 }
 
 /// Hands on how calls ended, and lets go of what else a turn leaves.

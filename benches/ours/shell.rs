@@ -5,23 +5,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use freehold::commands;
-use freehold::model::{
-    Budget, Call, Caller, Changes, DEADLINE_DEFAULT_MS, ElementId, JobId, Json, Name, Problem, Root,
-};
+use freehold::model::{Changes, JobId, Problem};
 use freehold::node::{self, Engine, Ground, Mark, Outlet, Threads};
-use freehold::step::Setting;
 use freehold::store::Store;
-use freehold::trust::KeyPair;
 use freehold::turn::{Effect, Input, QUEUE_MAX};
-use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::home::{ALICE, CHARGE, GARDEN, KEEP_MS, LIFE, US, element_id};
+use super::home::{ALICE, CHARGE, KEEP_MS, LIFE, element_id};
+use super::setting::{call_of, setting};
 use crate::floor::mixed::mixed;
 use crate::floor::rounds::Fault;
-
-/// How long a fetched record counts as fresh.
-const RECORD_MS: u64 = 3_600_000;
 
 /// Hands what was answered to who called.
 struct Answered(SyncSender<Vec<Effect>>);
@@ -90,27 +83,10 @@ impl Shell {
     fn offer(&mut self, elements: u64) -> Result<(), Fault> {
         let element = element_id(self.draw() % elements);
         let charge = self.draw() % 1_000_000 + 1;
-        let call = self.call(element, charge);
+        let args = json!({"element": element, "attribute": CHARGE, "value": charge});
+        let call = call_of(Some(ALICE), self.draw(), "element.set", args);
         let offered = self.engine.offer(vec![(Input::Called { call, idempotency: None }, false)]);
         offered.map_err(|(_, problem)| problem.says.into())
-    }
-
-    fn call(&mut self, element: ElementId, charge: u64) -> Call {
-        let at = node::now();
-        let mut random = [0; 10];
-        random[..8].copy_from_slice(&self.draw().to_be_bytes());
-        let id = JobId::at(at, random);
-        Call {
-            id,
-            command: "element.set".to_owned(),
-            caller: Caller::Local { account: Some(ALICE), operator: true },
-            args: json!({"element": element, "attribute": CHARGE, "value": charge}),
-            world: Some(GARDEN.to_owned()),
-            meta: Json::Null,
-            reply_to: None,
-            deadline_at: at.after_ms(DEADLINE_DEFAULT_MS),
-            root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
-        }
     }
 
     fn draw(&mut self) -> u64 {
@@ -123,16 +99,4 @@ impl Shell {
         self.engine.stop();
         self.threads.join();
     }
-}
-
-fn setting() -> Result<Setting, Fault> {
-    Ok(Setting {
-        us: US,
-        keys: KeyPair::from_seed(&[1; 32]),
-        name: Name::new("attic")?,
-        recovery_hash: [0; 32],
-        time_zone: TimeZone::UTC,
-        account: None,
-        record_ms: RECORD_MS,
-    })
 }

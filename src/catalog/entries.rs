@@ -22,6 +22,58 @@ const fn field(name: &'static str, about: &'static str) -> Field {
     Field { name, about }
 }
 
+/// What a list takes.
+const PAGE: &[Arg] = &[
+    optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
+    optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
+];
+
+/// What a list gives back.
+const LISTED: &[Field] =
+    &[field("items", "one object each"), field("next", "where the next page begins, or null")];
+
+/// What names an element.
+const ELEMENT: &[Arg] = &[
+    arg("element", "its name or id", ArgKind::Text),
+    optional("world", "the world, where the name does not say it", ArgKind::Text),
+];
+
+/// What names a set.
+const SET: &[Arg] = &[
+    arg("set", "the element that defines it, by name or id", ArgKind::Text),
+    optional("world", "the world, where the name does not say it", ArgKind::Text),
+];
+
+/// What names a set and an element.
+const SET_AND_ELEMENT: &[Arg] = &[
+    arg("set", "the element that defines it, by name or id", ArgKind::Text),
+    arg("element", "its name or id", ArgKind::Text),
+    optional("world", "the world, where the name does not say it", ArgKind::Text),
+];
+
+/// What tells whether a set changed.
+const CHANGED: &[Field] = &[
+    field("id", "the set"),
+    field("members", "how many stand in it now"),
+    field("changed", "whether anything changed"),
+];
+
+/// What a set is combined with.
+const OPERANDS: &[Arg] = &[
+    arg("set", "the element that defines it, by name or id", ArgKind::Text),
+    optional("with", "another set, by the element that defines it", ArgKind::Text),
+    optional("where", "a selection", ArgKind::Text),
+    optional("world", "the world, where the name does not say it", ArgKind::Text),
+];
+
+/// What tells how a set was combined.
+const COMBINED: &[Field] = &[
+    field("id", "the set"),
+    field("members", "how many stand in it now"),
+    field("entered", "how many entered"),
+    field("left", "how many left"),
+];
+
 /// Every command, by noun.
 pub const COMMANDS: &[Command] = &[
     Command {
@@ -39,14 +91,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists the accounts of this server.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "account.show",
@@ -95,10 +141,7 @@ pub const COMMANDS: &[Command] = &[
             optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
             optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
         ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "world.show",
@@ -143,14 +186,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists types.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "type.show",
@@ -211,10 +248,7 @@ pub const COMMANDS: &[Command] = &[
             optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
             optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
         ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "element.show",
@@ -222,10 +256,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Shows an element with all that you may read of it.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: ELEMENT,
         results: &[
             field("id", "its id"),
             field("name", "its name"),
@@ -276,10 +307,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Destroys an element.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: ELEMENT,
         results: &[field("id", "its id")],
     },
     Command {
@@ -319,10 +347,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Makes an element define a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: ELEMENT,
         results: &[field("id", "the element, which names the set"), field("name", "its name")],
     },
     Command {
@@ -337,10 +362,7 @@ pub const COMMANDS: &[Command] = &[
             optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
             optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
         ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "set.show",
@@ -348,10 +370,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Shows what a set is to other sets.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: SET,
         results: &[
             field("id", "its id"),
             field("members", "how many stand in it"),
@@ -367,10 +386,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Removes a set; its members stay in the world.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: SET,
         results: &[field("id", "its id")],
     },
     Command {
@@ -379,16 +395,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Puts an element into a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("changed", "whether anything changed"),
-        ],
+        args: SET_AND_ELEMENT,
+        results: CHANGED,
     },
     Command {
         name: "set.leave",
@@ -396,16 +404,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Takes an element out of a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("changed", "whether anything changed"),
-        ],
+        args: SET_AND_ELEMENT,
+        results: CHANGED,
     },
     Command {
         name: "set.child",
@@ -419,11 +419,7 @@ pub const COMMANDS: &[Command] = &[
             optional("remove", "make it one no more", ArgKind::Flag),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("changed", "whether anything changed"),
-        ],
+        results: CHANGED,
     },
     Command {
         name: "set.link",
@@ -437,11 +433,7 @@ pub const COMMANDS: &[Command] = &[
             optional("remove", "remove the link", ArgKind::Flag),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("changed", "whether anything changed"),
-        ],
+        results: CHANGED,
     },
     Command {
         name: "set.push",
@@ -449,16 +441,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Puts an element at the end of a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("changed", "whether anything changed"),
-        ],
+        args: SET_AND_ELEMENT,
+        results: CHANGED,
     },
     Command {
         name: "set.unshift",
@@ -466,16 +450,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Puts an element at the beginning of a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("changed", "whether anything changed"),
-        ],
+        args: SET_AND_ELEMENT,
+        results: CHANGED,
     },
     Command {
         name: "set.pop",
@@ -483,10 +459,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Takes the last element out of a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: SET,
         results: &[
             field("id", "the set"),
             field("members", "how many stand in it now"),
@@ -499,10 +472,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Takes the first element out of a set.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
+        args: SET,
         results: &[
             field("id", "the set"),
             field("members", "how many stand in it now"),
@@ -515,18 +485,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Adds to a set what is selected, or stands in another.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("with", "another set, by the element that defines it", ArgKind::Text),
-            optional("where", "a selection", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("entered", "how many entered"),
-            field("left", "how many left"),
-        ],
+        args: OPERANDS,
+        results: COMBINED,
     },
     Command {
         name: "set.intersection",
@@ -534,18 +494,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Leaves in a set only what is selected too, or stands in another.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("with", "another set, by the element that defines it", ArgKind::Text),
-            optional("where", "a selection", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("entered", "how many entered"),
-            field("left", "how many left"),
-        ],
+        args: OPERANDS,
+        results: COMBINED,
     },
     Command {
         name: "set.difference",
@@ -553,18 +503,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Takes out of a set what is selected, or stands in another.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("with", "another set, by the element that defines it", ArgKind::Text),
-            optional("where", "a selection", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("entered", "how many entered"),
-            field("left", "how many left"),
-        ],
+        args: OPERANDS,
+        results: COMBINED,
     },
     Command {
         name: "set.symmetric_difference",
@@ -572,18 +512,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Leaves in a set what stands in one of both alone.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[
-            arg("set", "the element that defines it, by name or id", ArgKind::Text),
-            optional("with", "another set, by the element that defines it", ArgKind::Text),
-            optional("where", "a selection", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("id", "the set"),
-            field("members", "how many stand in it now"),
-            field("entered", "how many entered"),
-            field("left", "how many left"),
-        ],
+        args: OPERANDS,
+        results: COMBINED,
     },
     Command {
         name: "set.mutual",
@@ -596,10 +526,7 @@ pub const COMMANDS: &[Command] = &[
             arg("other", "the element that defines the other set", ArgKind::Text),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "set.change",
@@ -634,14 +561,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists groups.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "group.show",
@@ -704,10 +625,7 @@ pub const COMMANDS: &[Command] = &[
             ),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "action.show",
@@ -761,10 +679,7 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Read,
         audience: Audience::Account,
         args: &[],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "event.send",
@@ -824,14 +739,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists the timers of an element.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            arg("element", "its name or id", ArgKind::Text),
-            optional("world", "the world, where the name does not say it", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: ELEMENT,
+        results: LISTED,
     },
     Command {
         name: "timer.rm",
@@ -857,10 +766,7 @@ pub const COMMANDS: &[Command] = &[
             optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
             optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
         ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "job.show",
@@ -924,14 +830,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists what waits for a person.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "inbox.approve",
@@ -957,14 +857,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists the servers that were met.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "server.show",
@@ -1070,14 +964,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists the servers on our lists.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "protection.show",
@@ -1207,14 +1095,8 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists keys for programs.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[
-            optional("limit", "how many at most; 100 unless told otherwise", ArgKind::Count),
-            optional("cursor", "where the page begins: `next` of the page before", ArgKind::Text),
-        ],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        args: PAGE,
+        results: LISTED,
     },
     Command {
         name: "key.rm",
@@ -1273,10 +1155,7 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Node,
         audience: Audience::Account,
         args: &[],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "peer.join",
@@ -1319,10 +1198,7 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Node,
         audience: Audience::Account,
         args: &[],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
     Command {
         name: "bootstrap.add",
@@ -1349,9 +1225,6 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Node,
         audience: Audience::Account,
         args: &[],
-        results: &[
-            field("items", "one object each"),
-            field("next", "where the next page begins, or null"),
-        ],
+        results: LISTED,
     },
 ];

@@ -90,7 +90,7 @@ pub(super) fn destroy(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 /// Checks that who acts owns the element; the node itself may end what has had its time.
-fn check_owner(step: &Step<'_>, element: &Element, what: &str) -> Result<(), Halt> {
+pub(super) fn check_owner(step: &Step<'_>, element: &Element, what: &str) -> Result<(), Halt> {
     if step.call.caller == crate::model::Caller::Node || step.acting()?.id == element.owner {
         return Ok(());
     }

@@ -117,10 +117,7 @@ fn send_later(
     after: Option<u64>,
     every_ms: Option<u64>,
 ) -> Result<Json, Halt> {
-    if step.acting()?.id != element.owner {
-        let says = "only its owner may start a timer of an element";
-        return Err(Problem::new(Code::NotPermitted, says).into());
-    }
+    super::element_life::check_owner(step, element, "start a timer of")?;
     let element_type = step.type_of(element.type_id)?;
     step.check_event(&element_type, event, &data)?;
     let at = step.now.after_ms(after.or(every_ms).unwrap_or(DELAY_MS_MIN));

@@ -59,33 +59,28 @@ fn sets(step: &Step<'_>) -> Result<Json, Halt> {
     )
 }
 
-fn members(step: &Step<'_>, definer: &Element) -> Result<Json, Halt> {
+/// The members of a set in order, as far as the caller sees them in lists.
+fn members(step: &mut Step<'_>, definer: &Element) -> Result<Json, Halt> {
     let set = step.set_of(definer)?;
-    let limit = super::page::limit(step);
-    let after = match step.text("cursor") {
-        Some(cursor) => Some(cursor_of(cursor)?),
-        None => None,
-    };
-    let found = step.members(&set, after, limit + 1)?;
-    let mut items = Vec::new();
-    for (place, id) in found.iter().take(limit) {
-        let Some(member) = step.stored().element(set.world, *id)? else { continue };
-        items.push(json!({"id": id, "name": shown(&member), "place": place.to_string()}));
-    }
-    let next = (found.len() > limit)
-        .then(|| found.get(limit - 1).map(|(place, id)| format!("{place}:{id}")))
-        .flatten();
-    Ok(json!({"items": items, "next": next}))
+    let (limit, cursor) = (super::page::limit(step), step.text("cursor"));
+    let selection = format!("in {}", set.element);
+    listed(step, set.world, &selection, cursor, limit)
 }
 
-fn cursor_of(text: &str) -> Result<(u64, ElementId), Halt> {
-    let parsed =
-        text.split_once(':').and_then(|(place, id)| Some((place.parse().ok()?, id.parse().ok()?)));
-    parsed.ok_or_else(|| {
-        Problem::new(Code::Usage, "the cursor is none of ours")
-            .hint("take `next` of the page before")
-            .into()
-    })
+fn listed(
+    step: &mut Step<'_>,
+    world: WorldId,
+    selection: &str,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<Json, Halt> {
+    let page = step.select(Actor::Caller, world, selection, cursor, limit)?;
+    let items: Vec<Json> = page
+        .found
+        .iter()
+        .map(|element| json!({"id": element.id, "name": shown(element)}))
+        .collect();
+    Ok(json!({"items": items, "next": page.next}))
 }
 
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -283,18 +278,13 @@ fn given(step: &mut Step<'_>, definer: &Element) -> Result<Ids, Halt> {
 /// What stands in both sets. Nothing changes.
 pub(super) fn mutual(step: &mut Step<'_>) -> Result<Json, Halt> {
     let (one, other) = both(step, "set", "other")?;
-    let (held, given) = (ids_in(step, &one)?, ids_in(step, &other)?);
+    step.set_of(&one)?;
+    step.set_of(&other)?;
     let data = json!({"other": other.id});
     let element_type = step.type_of(one.type_id)?;
     step.in_event(|step| step.fire_before(&one, &element_type, EventKind::SetMutual, None, data))?;
-    let ids: Vec<ElementId> = held.intersection(&given).copied().collect();
-    let mut items = Vec::new();
-    for id in ids {
-        if let Some(element) = step.stored().element(one.world, id)? {
-            items.push(json!({"id": id, "name": shown(&element)}));
-        }
-    }
-    Ok(json!({"items": items, "next": null}))
+    let selection = format!("in {} and in {}", one.id, other.id);
+    listed(step, one.world, &selection, None, SELECTED_MAX)
 }
 
 /// Sets one attribute of every member to one value.

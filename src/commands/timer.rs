@@ -2,20 +2,13 @@
 
 use serde_json::json;
 
-use crate::model::{Code, Element, Json, Problem, TimerDoes, TimerId};
+use super::element_life::check_owner;
+use crate::model::{Code, Json, Problem, TimerDoes, TimerId};
 use crate::step::{Halt, Step};
-
-fn check_owner(step: &Step<'_>, element: &Element) -> Result<(), Halt> {
-    if step.acting()?.id == element.owner {
-        return Ok(());
-    }
-    let says = "the timers of an element are its owner's affair";
-    Err(Problem::new(Code::NotPermitted, says).hint("name its owner with --as ACCOUNT").into())
-}
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
-    check_owner(step, &element)?;
+    check_owner(step, &element, "see or stop the timers of")?;
     let items: Vec<Json> = step
         .timers_of(&element)?
         .into_iter()
@@ -38,7 +31,7 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
-    check_owner(step, &element)?;
+    check_owner(step, &element, "see or stop the timers of")?;
     let text = step.word("timer");
     let id = text.parse::<TimerId>().ok();
     let found = step.timers_of(&element)?.into_iter().find(|timer| Some(timer.id) == id);

@@ -208,13 +208,6 @@ impl Selection {
             _ => None,
         })
     }
-
-    /// The words of every set that the selection names, each once, in the order of the text.
-    pub fn words(&self) -> Vec<&str> {
-        let mut words = Vec::new();
-        collect_words(&self.0, &mut words);
-        words
-    }
 }
 
 /// The first condition at the top conjunction from which something is picked.
@@ -222,33 +215,6 @@ fn required<'a, T>(expr: &'a Expr, pick: fn(&'a Expr) -> Option<T>) -> Option<T>
     match expr {
         Expr::And(parts) => parts.iter().find_map(|part| required(part, pick)),
         other => pick(other),
-    }
-}
-
-fn collect_words<'a>(expr: &'a Expr, words: &mut Vec<&'a str>) {
-    match expr {
-        Expr::And(parts) | Expr::Or(parts) => {
-            for part in parts {
-                collect_words(part, words);
-            }
-        }
-        Expr::Not(inner) => collect_words(inner, words),
-        Expr::In(word)
-        | Expr::ChildOf(word)
-        | Expr::ParentOf(word)
-        | Expr::LinkedFrom(word)
-        | Expr::LinkedTo(word) => {
-            if !words.contains(&word.as_str()) {
-                words.push(word);
-            }
-        }
-        Expr::All
-        | Expr::Type(_)
-        | Expr::Name(_)
-        | Expr::Owner(_)
-        | Expr::Id(_)
-        | Expr::DefinesSet
-        | Expr::Value { .. } => {}
     }
 }
 
@@ -1147,16 +1113,6 @@ mod tests {
             assert_eq!(selection.required_value(), None, "{text}");
             assert_eq!(selection.required_range(), None, "{text}");
         }
-    }
-
-    #[test]
-    fn every_set_word_is_told_once() {
-        let selection = Selection::parse(
-            "in a or not (child of b and parent of c) or linked from d or linked to a or type = e",
-        )
-        .unwrap();
-
-        assert_eq!(selection.words(), ["a", "b", "c", "d"]);
     }
 
     proptest! {

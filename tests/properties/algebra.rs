@@ -367,10 +367,10 @@ impl Plain {
             Op::Combine(algebra, set, with) => self.combine(algebra, set, with),
             Op::Mutual(set, other) => {
                 self.ask(Mood::Still, set)?;
-                let both = |thing: &usize| {
-                    self.sets[set].contains(thing) && self.sets[other].contains(thing)
-                };
-                let items: Vec<usize> = (0..THINGS).filter(both).collect();
+                // In the order of the first.
+                let other = &self.sets[other];
+                let items: Vec<usize> =
+                    self.sets[set].iter().copied().filter(|thing| other.contains(thing)).collect();
                 Ok(json!({"items": items}))
             }
             Op::Feel(mood, thing, on) => {
