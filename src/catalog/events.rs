@@ -186,8 +186,32 @@ pub const EVENTS: &[SystemEvent] = &[
     ),
     event(
         EventKind::RemoteError,
-        "a call that an action of the element sent to another server failed, after all of that has ended",
+        "what an action of the element sent to another server, or asked there, failed, after all of that has ended",
         "the element",
         &["server", "element", "call", "problem"],
+    ),
+    event(
+        EventKind::NodeStarted,
+        "the node has started",
+        "every element that listens",
+        &["server"],
+    ),
+    event(
+        EventKind::IsServerAllowed,
+        "a server is met for the first time, or server review; any no denies it, else any yes allows it",
+        "the element of this server",
+        &["server", "name", "peer_id", "domain"],
+    ),
+    event(
+        EventKind::ServerAddElement,
+        "an element is to be copied to another server",
+        "the element",
+        &["server", "name"],
+    ),
+    event(
+        EventKind::ServerRegisterUser,
+        "a server asks to act for an account; any no refuses it, else any yes permits it",
+        "the element of the account",
+        &["server", "name", "account"],
     ),
 ];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{
-    Account, AccountId, CachedAccount, Code, Json, Key, Problem, Question, Row, ServerId,
-    SignedRecord, hex, peer_id_of, unhex,
+    Account, AccountId, CachedAccount, Code, Json, Key, Name, Problem, Question, Row, ServerId,
+    SignedRecord, SystemType, hex, peer_id_of, unhex,
 };
 use crate::step::{AccountPlace, Halt, Step, not_offered};
 use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
@@ -21,6 +21,10 @@ pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
         return Err(
             Problem::new(Code::NameTaken, format!("there is an account '{name}' already")).into()
         );
+    }
+    if let Some(other) = looks_like_one(step, &name)? {
+        let says = format!("'{name}' looks like the account '{other}'");
+        return Err(Problem::new(Code::NameTaken, says).into());
     }
     let keys = KeyPair::from_seed(&step.random());
     let inception = Inception {
@@ -38,15 +42,31 @@ pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.put(Key::Account(id), Row::Account(Arc::new(account)))?;
     step.put(Key::AccountName(name.key()), Row::Id(*id.as_bytes()))?;
     step.put(Key::Secret(id), Row::Secret(keys.seed()))?;
+    step.make_system_element(SystemType::Account, id.element(), id, step.system_world())?;
     Ok(json!({"id": id, "name": name}))
 }
 
+/// Accounts that are looked through.
+const ACCOUNTS_MAX: usize = 10_000;
+
+/// An account of this server that a person may take for one of this name.
+pub(super) fn looks_like_one(step: &Step<'_>, name: &Name) -> Result<Option<Name>, Halt> {
+    let key = |bytes| Key::Account(AccountId::from_bytes(bytes));
+    let looks = name.looks();
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), ACCOUNTS_MAX)?;
+    Ok(rows.into_iter().find_map(|(_, row)| match row {
+        Row::Account(account) if account.name.looks() == looks => Some(account.name.clone()),
+        _ => None,
+    }))
+}
+
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let own = AccountId::of_server(step.setting.us);
     super::page::list(
         step,
         |id| Key::Account(AccountId::from_bytes(id)),
         |row| match row {
-            Row::Account(account) => Some(json!({
+            Row::Account(account) if account.id != own => Some(json!({
                 "id": account.id,
                 "name": account.name,
                 "local": true,
@@ -61,6 +81,11 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.check_operator()?;
     let account = step.account_here(step.word("account"))?;
     let id = account.id;
+    if id == AccountId::of_server(step.setting.us) {
+        let says = "the server's own account stays as long as the server does";
+        return Err(Problem::new(Code::Conflict, says).into());
+    }
+    step.remove_system_element(step.system_world(), id.element())?;
     for first in [Key::WorldName(id, String::new()), Key::TypeName(id, String::new())] {
         let last = match &first {
             Key::WorldName(..) => Key::WorldName(id, "\u{10ffff}".to_owned()),
@@ -121,6 +146,10 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 fn show_to_server(step: &Step<'_>, text: &str) -> Result<Json, Halt> {
     let account = step.account_here(text).map_err(|_| not_offered(text))?;
+    if account.id == AccountId::of_server(step.setting.us) {
+        // Who the server is, its hello says.
+        return Err(not_offered(text).into());
+    }
     Ok(json!({"id": account.id, "name": account.name, "record": hex(&account.record.0)}))
 }
 
@@ -135,6 +164,7 @@ fn show_local(step: &Step<'_>, account: &Account) -> Result<Json, Halt> {
         "name": account.name,
         "server": server,
         "key": hex(&record.key),
+        "element": account.id.element(),
         "local": true,
         "cached": false,
         "cached_until": null,
@@ -170,6 +200,16 @@ fn fetch(step: &mut Step<'_>, server: ServerId, name: &str) -> Result<Json, Halt
         }
         (Err(problem), _) => Err(problem.into()),
     }
+}
+
+/// An account of another server, by its name there: its record as its home gives it now.
+pub(super) fn fetched(
+    step: &mut Step<'_>,
+    server: ServerId,
+    name: &str,
+) -> Result<CachedAccount, Halt> {
+    let answer = step.ask_server(server, "account.show", name, json!({"account": name}), None)??;
+    verified(step, server, &answer, None)
 }
 
 fn verified(

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::account::PATIENCE_MS;
 use crate::model::{
-    AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId, Head,
+    AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId, Group, Head,
     Json, Key, Kind, LogId, Problem, Row, ServerId, WorldId, hex,
 };
 use crate::step::{Actor, Halt, Reading, Step, Target, not_offered};
@@ -47,7 +47,10 @@ pub(super) fn get(step: &mut Step<'_>) -> Result<Json, Halt> {
                 json!({"value": reading.value, "origin": us, "cached": false, "cached_until": null, "stale": false}),
             )
         }
-        Target::There { server, name } => get_there(step, server, &name, attribute),
+        Target::There { server, name } => {
+            super::visit::act_for(step, server)?;
+            get_there(step, server, &name, attribute)
+        }
     }
 }
 
@@ -56,6 +59,7 @@ pub(super) fn get(step: &mut Step<'_>) -> Result<Json, Halt> {
 fn get_for_server(step: &mut Step<'_>, text: &str, attribute: &str) -> Result<Json, Halt> {
     let named = format!("{text} {attribute}");
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
+    step.check_scope(step.type_of(element.type_id)?.as_ref(), None)?;
     let reading = match step.read_value(Actor::Caller, &element, attribute) {
         Err(Halt::Problem(problem))
             if matches!(problem.code, Code::NotFound | Code::NotOffered) =>
@@ -69,6 +73,11 @@ fn get_for_server(step: &mut Step<'_>, text: &str, attribute: &str) -> Result<Js
         "value": value,
         "kind": attribute.kind,
         "cache_ms": attribute.cache_ms,
+        // What a group may read is for who asked; the rest for everyone there.
+        "reader": match attribute.read_group {
+            Group::Everyone => None,
+            Group::Owner | Group::Named(_) => step.call.caller.user().map(|user| user.account),
+        },
         "world": element.world,
         "element": element.id,
         "head": head_for_caller(step, &element)?,
@@ -169,7 +178,8 @@ fn keep(
     let until = step.now.after_ms(cache_ms);
     let value = Arc::new(CachedValue { value: field("value"), kind, until, head, outdated: false });
     if cache_ms > 0 {
-        let key = Key::CachedValue(server, element, None, attribute.to_owned());
+        let reader = serde_json::from_value(field("reader")).unwrap_or_default();
+        let key = Key::CachedValue(server, element, reader, attribute.to_owned());
         step.put(
             Key::CachedPlace(server, name.to_owned()),
             Row::CachedPlace(CachedPlace { world, element }),
@@ -195,6 +205,7 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
     if let Caller::Remote { .. } = step.call.caller {
         let named = format!("{text} {attribute}");
         let element = step.element_here(text).map_err(|_| not_offered(&named))?;
+        step.check_scope(step.type_of(element.type_id)?.as_ref(), None)?;
         return match step.set_value(Actor::Caller, &element, attribute, value) {
             Err(Halt::Problem(problem))
                 if matches!(problem.code, Code::NotFound | Code::NotOffered) =>
@@ -211,6 +222,7 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
             Ok(json!({"value": value}))
         }
         Target::There { server, name } => {
+            super::visit::act_for(step, server)?;
             let args = json!({"element": name, "attribute": attribute, "value": value});
             Err(step.forward(server, "element.set", args)?)
         }

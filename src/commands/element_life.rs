@@ -173,3 +173,26 @@ fn parent_named(
         }
     }
 }
+
+/// Makes an element one of a type that is a child of its own.
+pub(super) fn become_type(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let element = step.element_here(step.word("element"))?;
+    check_owner(step, &element, "change the type of")?;
+    let from = step.type_of(element.type_id)?;
+    let to = step.element_type(step.word("type"), Some(element.owner))?;
+    if to.id != from.id && !step.ancestors(&to)?.contains(&from.id) {
+        let (from, to) = (&from.definition.name, &to.definition.name);
+        let says = format!("the type {to} is no child of {from}: nothing of the element may be lost");
+        return Err(Problem::new(Code::Conflict, says)
+            .hint(format!("name {from} among the parents of {to}"))
+            .into());
+    }
+    step.check_making(Actor::Caller, &to, element.owner)?;
+    if to.id != from.id {
+        let data = json!({"part": to.definition.name});
+        step.around(&[(&element, EventKind::ParentOn)], &data, |step| {
+            step.change_type(&element, &to)
+        })?;
+    }
+    Ok(json!({"id": element.id, "type": to.definition.name}))
+}

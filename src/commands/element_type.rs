@@ -21,9 +21,19 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
     let file = read_type(step.word("source")).map_err(|mistakes| {
         bad_type("the type file", &mistakes).hint("see all of them with: freehold type check FILE")
     })?;
-    let own = file.definition;
+    let mut published = publish_definition(step, owner.id, file.definition)?;
+    published["assumed"] = json!(file.assumed);
+    Ok(published)
+}
+
+/// Publishes what a type says: new, or as a revision that only adds.
+pub(super) fn publish_definition(
+    step: &mut Step<'_>,
+    owner: AccountId,
+    own: Definition,
+) -> Result<Json, Halt> {
     let name = own.name.clone();
-    let held = match step.stored().id_at(Key::TypeName(owner.id, name.key()))? {
+    let held = match step.stored().id_at(Key::TypeName(owner, name.key()))? {
         Some(id) => Some(step.type_of(TypeId::from_bytes(id))?),
         None => None,
     };
@@ -40,7 +50,7 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
     let before = held.clone();
     let parents = parents(step, &own)?;
     let ids: Vec<TypeId> = parents.iter().map(|parent| parent.id).collect();
-    check_groups(step, &own, owner.id)?;
+    check_groups(step, &own, owner)?;
     let next = match held {
         Some(held) if held.own().says_the_same(&own) && held.parents == ids => {
             held.as_ref().clone()
@@ -54,7 +64,7 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
         }
         None => TypeDefinition {
             id: TypeId::at(step.now, step.random()),
-            owner: owner.id,
+            owner,
             revision: 1,
             used: false,
             definition: whole(&own, &parents)?,
@@ -68,13 +78,13 @@ pub(super) fn publish(step: &mut Step<'_>) -> Result<Json, Halt> {
     for parent in &next.parents {
         step.put(Key::TypeChild(*parent, id), Row::At(0))?;
     }
-    step.put(Key::TypeName(owner.id, name.key()), Row::Id(*id.as_bytes()))?;
+    step.put(Key::TypeName(owner, name.key()), Row::Id(*id.as_bytes()))?;
     if let Some(held) = &before {
         step.grow(held, &next)?;
     }
     step.put(Key::Type(id), Row::Type(Arc::new(next)))?;
     pass_on(step, id, 0)?;
-    Ok(json!({"id": id, "name": name, "revision": revision, "assumed": file.assumed}))
+    Ok(json!({"id": id, "name": name, "revision": revision}))
 }
 
 fn bad(says: String) -> Halt {

@@ -1,9 +1,14 @@
 //! Events: the system's are listed, custom ones are sent, now or later, to one or to many.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
+use serde_json_path::JsonPath;
 
 use super::action::object;
-use crate::model::{Caller, Code, Element, Json, On, Problem, TimerDoes, parse_duration_ms};
+use crate::model::{
+    Caller, Code, Element, EventDefinition, Json, On, Problem, TimerDoes, parse_duration_ms,
+};
 use crate::step::{Actor, Halt, Replies, Step, Target, not_offered};
 
 /// How long a timer may wait, in milliseconds.
@@ -11,7 +16,22 @@ const DELAY_MS_MIN: u64 = 100;
 const DELAY_MS_MAX: u64 = 365 * 86_400_000;
 
 /// The kinds of events that the system fires.
-pub(super) fn ls(_: &mut Step<'_>) -> Result<Json, Halt> {
+pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
+    if let Some(text) = step.text("type") {
+        let held = step.element_type(text, None)?;
+        let of_type = |(name, event): (&String, &EventDefinition)| {
+            json!({
+                "name": name,
+                "all_keys": event.all_keys,
+                "required_keys": event.required_keys,
+                "paths": event.paths,
+                "parent": event.parent,
+                "every_ms": event.every_ms,
+            })
+        };
+        let items: Vec<Json> = held.definition.events.iter().map(of_type).collect();
+        return Ok(json!({"items": items, "next": null}));
+    }
     let items: Vec<Json> = crate::catalog::EVENTS
         .iter()
         .map(|event| {
@@ -27,6 +47,48 @@ pub(super) fn ls(_: &mut Step<'_>) -> Result<Json, Halt> {
         })
         .collect();
     Ok(json!({"items": items, "next": null}))
+}
+
+/// Adds a custom event to a type, as a revision of it.
+pub(super) fn define(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let held = step.element_type(step.word("type"), None)?;
+    if step.acting()?.id != held.owner {
+        let says = format!("only the owner of '{}' may add to it", held.definition.name);
+        return Err(Problem::new(Code::NotPermitted, says).into());
+    }
+    let name = step.name(step.word("event"))?;
+    let texts = |name: &str| -> Option<BTreeSet<String>> {
+        let given = step.arg(name).as_array()?;
+        Some(given.iter().filter_map(Json::as_str).map(str::to_owned).collect())
+    };
+    let event = EventDefinition {
+        all_keys: texts("all_keys"),
+        required_keys: texts("required_keys").unwrap_or_default(),
+        paths: texts("paths").unwrap_or_default(),
+        parent: step.text("parent").map(str::to_owned),
+        every_ms: None,
+    };
+    check_definition(&event)?;
+    let mut own = held.own().clone();
+    own.events.insert(name.to_string(), event);
+    let published = super::element_type::publish_definition(step, held.owner, own)?;
+    Ok(json!({"id": held.id, "name": name, "revision": published["revision"]}))
+}
+
+/// Checks that an event can be fired at all as it is defined.
+fn check_definition(event: &EventDefinition) -> Result<(), Halt> {
+    let bad = |says: String| Err(Problem::new(Code::Usage, says).into());
+    if let Some(all) = &event.all_keys
+        && let Some(missing) = event.required_keys.iter().find(|key| !all.contains(*key))
+    {
+        return bad(format!("'{missing}' is required, and not among all_keys"));
+    }
+    for path in &event.paths {
+        if let Err(error) = JsonPath::parse(path) {
+            return bad(format!("'{path}' is no JSON path: {error}"));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -48,6 +110,7 @@ pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
                 let says = "a timer runs at the element's home: ask for it there";
                 return Err(Problem::new(Code::Usage, says).into());
             }
+            super::visit::act_for(step, server)?;
             let args = json!({"element": name, "event": event, "data": data});
             Err(step.forward(server, "event.send", args)?)
         }
@@ -59,6 +122,7 @@ fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> 
     let named = format!("{text} {event}");
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
     let element_type = step.type_of(element.type_id)?;
+    step.check_scope(&element_type, Some(event))?;
     let standing = step.standing(Actor::Caller, &element, &element_type)?;
     let heard = On::Custom(event.to_owned());
     let listeners = step.listeners(&element, &element_type, &heard, None);

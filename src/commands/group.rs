@@ -5,9 +5,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{
-    AccountGroup, AccountId, Code, Element, EventKind, GroupId, Json, Key, Problem, Row, name_key,
+    AccountGroup, AccountId, Code, Element, EventKind, GroupId, Json, Key, PermissionState,
+    Problem, Row, SystemType, name_key,
 };
-use crate::step::{Halt, Step};
+use super::visit;
+use crate::step::{AccountPlace, Halt, Step};
 
 /// Members of a group at most.
 const MEMBERS_MAX: usize = 10_000;
@@ -44,7 +46,9 @@ pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
     let made = json!({"id": group.id, "name": group.name});
     around(step, &group, EventKind::GroupCreation, &data, |step, group| {
         step.put(Key::GroupName(owner.id, group.name.key()), Row::Id(*group.id.as_bytes()))?;
-        step.put(Key::Group(group.id), Row::Group(Arc::new(group.clone())))
+        step.put(Key::Group(group.id), Row::Group(Arc::new(group.clone())))?;
+        let world = step.system_world();
+        step.make_system_element(SystemType::Group, group.id.element(), owner.id, world)
     })?;
     Ok(made)
 }
@@ -57,16 +61,23 @@ fn around(
     data: &Json,
     done: impl FnOnce(&mut Step<'_>, &AccountGroup) -> Result<(), Halt>,
 ) -> Result<(), Halt> {
-    match element_of(step, group)? {
+    match element_of(step, group, kind)? {
         Some(element) => step.around(&[(element.as_ref(), kind)], data, |step| done(step, group)),
         None => done(step, group),
     }
 }
 
-fn element_of(step: &Step<'_>, group: &AccountGroup) -> Result<Option<Arc<Element>>, Halt> {
-    match group.element {
-        Some((world, id)) => Ok(step.stored().element(world, id)?),
-        None => Ok(None),
+/// The element that hears for a group: the one that its owner named, else its own; of its making,
+/// when it has none yet, its owner's.
+fn element_of(
+    step: &Step<'_>,
+    group: &AccountGroup,
+    kind: EventKind,
+) -> Result<Option<Arc<Element>>, Halt> {
+    match (group.element, kind) {
+        (Some((world, id)), _) => Ok(step.stored().element(world, id)?),
+        (None, EventKind::GroupCreation) => step.account_element(group.owner),
+        (None, _) => Ok(step.stored().element(step.system_world(), group.id.element())?),
     }
 }
 
@@ -113,7 +124,8 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
             step.change(Key::GroupMember(group.id, account), None)?;
         }
         step.change(Key::GroupName(group.owner, group.name.key()), None)?;
-        step.change(Key::Group(group.id), None)
+        step.change(Key::Group(group.id), None)?;
+        step.remove_system_element(step.system_world(), group.id.element())
     })?;
     Ok(json!({"id": held.id}))
 }
@@ -155,33 +167,46 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         .into_iter()
         .map(|(id, admin)| {
             let account = step.stored().account(id).ok().flatten();
-            json!({"id": id, "name": account.map(|account| account.name.to_string()), "admin": admin})
+            let visitor = step.stored().visitor(id).ok().flatten();
+            let name = account.map(|account| account.name.to_string());
+            let name = name.or_else(|| visitor.map(|visitor| visitor.name.clone()));
+            json!({"id": id, "name": name, "admin": admin})
         })
         .collect();
     Ok(json!({
         "id": held.id,
         "name": held.name,
         "owner": owner.map(|owner| owner.name.to_string()),
-        "element": held.element.map(|(_, element)| element),
-        "members": members,
+        "element": held.element.map_or_else(|| held.id.element(), |(_, element)| element),
+        "members": if may_see_members(step, &held)? { json!(members) } else { Json::Null },
         "added_at": held.added_at.to_string(),
     }))
+}
+
+/// Whether who acts may know who belongs to a group: its owner, its members, the operator.
+fn may_see_members(step: &Step<'_>, group: &AccountGroup) -> Result<bool, Halt> {
+    if step.check_operator().is_ok() {
+        return Ok(true);
+    }
+    let Some(account) = step.call.caller.account() else { return Ok(false) };
+    let member = step.stored().at(Key::GroupMember(group.id, account))?;
+    Ok(account == group.owner || member.is_some())
 }
 
 /// Adds a member or makes one an admin; with `remove`, the other way round.
 pub(super) fn member(step: &mut Step<'_>) -> Result<Json, Halt> {
     let held = group(step, step.word("group"))?;
     check_admin(step, &held)?;
-    let account = step.account_here(step.word("account"))?;
+    let account = member_named(step, step.word("account"))?;
     let flag = |name: &str| step.arg(name) == &Json::Bool(true);
     let (admin, remove) = (flag("admin"), flag("remove"));
-    let key = Key::GroupMember(held.id, account.id);
+    let key = Key::GroupMember(held.id, account);
     let is = step.stored().at(key.clone())?;
     let (kind, becomes) = match (is, admin, remove) {
         (None, _, true) | (Some(ADMIN), true, false) | (Some(_), false, false) => {
-            return Ok(told(&held, account.id, is));
+            return Ok(told(&held, account, is));
         }
-        (Some(says), true, true) if says != ADMIN => return Ok(told(&held, account.id, is)),
+        (Some(says), true, true) if says != ADMIN => return Ok(told(&held, account, is)),
         (None, false, false) => (EventKind::GroupMemberAdded, Some(0)),
         (None | Some(_), true, false) => (EventKind::GroupAdminAdded, Some(ADMIN)),
         (Some(_), true, true) => (EventKind::GroupAdminRemoved, Some(0)),
@@ -191,9 +216,30 @@ pub(super) fn member(step: &mut Step<'_>) -> Result<Json, Halt> {
         let says = format!("a group has at most {MEMBERS_MAX} members");
         return Err(Problem::new(Code::OverLimit, says).into());
     }
-    let data = json!({"group": held.id, "account": account.id});
+    let data = json!({"group": held.id, "account": account});
     around(step, &held, kind, &data, |step, _| step.change(key, becomes.map(Row::At)))?;
-    Ok(told(&held, account.id, becomes))
+    Ok(told(&held, account, becomes))
+}
+
+/// Who is meant: an account of this server, or one of another, which becomes known here.
+fn member_named(step: &mut Step<'_>, text: &str) -> Result<AccountId, Halt> {
+    if let Some(known) = visit::visitor_named(step, text)? {
+        return Ok(known.account);
+    }
+    match step.account_at(text)? {
+        AccountPlace::Here(account) => Ok(account.id),
+        AccountPlace::There { server, name } => {
+            let fetched = super::account::fetched(step, server, &name)?;
+            let home = step.server(&server.to_string())?;
+            let state = PermissionState::Known;
+            visit::know(step, fetched.id, &home, &fetched.name, state, None)?;
+            Ok(fetched.id)
+        }
+        AccountPlace::Somewhere(id) => {
+            let says = format!("no account '{id}' is known here");
+            Err(Problem::new(Code::NotFound, says).hint("write ACCOUNT@SERVER").into())
+        }
+    }
 }
 
 fn told(group: &AccountGroup, account: AccountId, is: Option<u64>) -> Json {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::model::{EntryId, InboxKind, Json, Key, Row, peer_id_of};
+use crate::model::{Code, EntryId, InboxKind, Json, Key, Problem, Row, peer_id_of};
 use crate::step::{Halt, Step};
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -36,6 +36,23 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
     )
 }
 
+/// Entries of the inbox that other servers may fill.
+const INBOX_MAX: usize = 1_000;
+
+/// Checks that there is room for one more entry.
+///
+/// # Errors
+/// Too much waits for an answer already.
+pub(super) fn check_room(step: &Step<'_>) -> Result<(), Halt> {
+    let key = |bytes| Key::Inbox(EntryId::from_bytes(bytes));
+    if step.stored().rows(&key([0; 16]), &key([0xff; 16]), INBOX_MAX)?.len() < INBOX_MAX {
+        return Ok(());
+    }
+    Err(Problem::new(Code::Busy, "too much waits for an answer here")
+        .with("retry_after_ms", 3_600_000)
+        .into())
+}
+
 pub(super) fn approve(step: &mut Step<'_>) -> Result<Json, Halt> {
     answer(step, true)
 }
@@ -55,6 +72,7 @@ fn answer(step: &mut Step<'_>, yes: bool) -> Result<Json, Halt> {
         (InboxKind::Protection, false) => super::protection::denied(step, &entry)?,
         (InboxKind::Server, true) => super::server::go_on(step, entry.from)?,
         (InboxKind::Server, false) => {}
+        (InboxKind::Token, yes) => super::token::answered(step, &entry, yes)?,
         (InboxKind::Question, yes) => {
             if let Some((job, place)) = entry.waits.clone() {
                 step.decide(job, place, yes);

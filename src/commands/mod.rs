@@ -16,7 +16,10 @@ mod page;
 mod protection;
 mod server;
 mod set;
+mod system;
 mod timer;
+mod token;
+mod visit;
 mod world;
 
 pub use job::{find_job, job_json};
@@ -46,6 +49,7 @@ pub fn find(name: &str) -> Option<Command> {
         "element.destroy" => element_life::destroy,
         "element.give" => element_life::give,
         "element.switch" => element_life::switch,
+        "element.become" => element_life::become_type,
         "set.add" => set::add,
         "set.ls" => set::ls,
         "set.show" => set::show,
@@ -80,6 +84,9 @@ pub fn find(name: &str) -> Option<Command> {
         "event.send" => event::send,
         "event.broadcast" => event::broadcast,
         "event.failed" => event::failed,
+        "event.started" => system::start_one,
+        "event.define" => event::define,
+        "node.started" => system::started,
         "job.ls" => job::ls,
         "job.show" => job::show,
         "job.data" => job::data,
@@ -103,6 +110,19 @@ pub fn find(name: &str) -> Option<Command> {
         "protection.offer" => protection::offer,
         "protection.accept" => protection::accept,
         "protection.refuse" => protection::refuse,
+        "token.ls" => token::ls,
+        "token.show" => token::show,
+        "token.permit" => token::permit,
+        "token.revoke" => token::revoke,
+        "token.ask" => token::ask,
+        "token.mint" => token::mint,
+        "token.drop" => token::dropped,
+        "token.state" => visit::state,
+        "visit.start" => visit::start,
+        "visit.end" => visit::end,
+        "visit.ls" => visit::ls,
+        "visit.register" => visit::register,
+        "visit.leave" => visit::leave,
         "feed.pull" => feed::pull,
         "feed.store" => feed::store,
         "key.add" => key::add,

@@ -11,8 +11,8 @@ use crate::model::{
 use crate::step::{Halt, Step};
 use crate::trust::{ProtectionClaim, issue_protection, verify_protection};
 
-/// Entries of the inbox that other servers may fill.
-const INBOX_MAX: usize = 1_000;
+/// Protections with one server, and entries of the inbox, that are looked through.
+const LOOK_MAX: usize = 1_000;
 /// Copies of a server's values that are dropped at once.
 const COPIES_MAX: usize = 5_000;
 
@@ -144,7 +144,7 @@ pub(super) fn end(
 pub(super) fn of_server(step: &Step<'_>, server: ServerId) -> Result<Vec<Arc<Protection>>, Halt> {
     let first = Key::Protection(server, String::new());
     let rows =
-        step.stored().rows(&first, &Key::Protection(server, "\u{10ffff}".to_owned()), INBOX_MAX)?;
+        step.stored().rows(&first, &Key::Protection(server, "\u{10ffff}".to_owned()), LOOK_MAX)?;
     let rows = rows.into_iter().filter_map(|(_, row)| match row {
         Row::Protection(row) => Some(row),
         _ => None,
@@ -159,7 +159,7 @@ fn asked_by(
 ) -> Result<Option<Arc<InboxEntry>>, Halt> {
     let first = Key::Inbox(EntryId::from_bytes([0; 16]));
     let rows =
-        step.stored().rows(&first, &Key::Inbox(EntryId::from_bytes([0xff; 16])), INBOX_MAX)?;
+        step.stored().rows(&first, &Key::Inbox(EntryId::from_bytes([0xff; 16])), LOOK_MAX)?;
     Ok(rows.into_iter().find_map(|(_, row)| match row {
         Row::Inbox(entry)
             if entry.kind == InboxKind::Protection
@@ -213,13 +213,8 @@ pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
     let asks = format!("{} asks to be on your list '{list}', and puts you on its own", server.name);
     let old = asked_by(step, server.id, &list)?;
-    let first = Key::Inbox(EntryId::from_bytes([0; 16]));
-    let waiting =
-        step.stored().rows(&first, &Key::Inbox(EntryId::from_bytes([0xff; 16])), INBOX_MAX)?;
-    if old.is_none() && waiting.len() >= INBOX_MAX {
-        return Err(Problem::new(Code::Busy, "too much waits for an answer here")
-            .with("retry_after_ms", 3_600_000)
-            .into());
+    if old.is_none() {
+        super::inbox::check_room(step)?;
     }
     let id_of_entry = match old {
         Some(old) => old.id,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::model::{
     Code, Json, Key, Limit, Name, Problem, ProtectionState, Row, Server, ServerId, ServerState,
-    SignedRecord, unhex,
+    SignedRecord, SystemType, unhex,
 };
 use crate::step::{Halt, Step};
 use crate::trust::{Verified, decode_record};
@@ -174,6 +174,10 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
         server.addresses.truncate(ADDRESSES_MAX);
     }
     step.put(Key::Server(id), Row::Server(Arc::new(server)))?;
+    if let Some(own) = step.own_account()? {
+        let world = step.system_world();
+        step.make_system_element(SystemType::Server, id.element(), own.id, world)?;
+    }
     Ok(json!({"id": id}))
 }
 

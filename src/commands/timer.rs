@@ -15,14 +15,14 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
         .map(|timer| {
             let event = match &timer.does {
                 TimerDoes::Fire(event, _) => Some(event),
-                TimerDoes::Destroy => None,
+                TimerDoes::Destroy | TimerDoes::Start => None,
             };
             json!({
                 "id": timer.id,
                 "at": timer.at.to_string(),
                 "every_ms": timer.every_ms,
                 "event": event,
-                "destroys": event.is_none(),
+                "destroys": timer.does == TimerDoes::Destroy,
             })
         })
         .collect();

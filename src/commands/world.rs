@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::model::{Code, ElementId, Json, Key, Place, Problem, Row, World, WorldId};
+use crate::model::{Code, ElementId, Json, Key, Place, Problem, Row, SystemType, World, WorldId};
 use crate::step::{Halt, Step};
 
 /// Elements that are counted for `world show`.
@@ -40,6 +40,7 @@ pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
     let world = World { id, owner: owner.id, name: name.clone(), added_at: step.now };
     step.put(Key::World(id), Row::World(Arc::new(world)))?;
     step.put(Key::WorldName(owner.id, name.key()), Row::Id(*id.as_bytes()))?;
+    step.make_system_element(SystemType::World, id.element(), owner.id, id)?;
     Ok(json!({"id": id, "name": format!("{}/{name}", owner.name)}))
 }
 
@@ -48,12 +49,14 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
         Some(account) => Some(step.account_here(account)?.id),
         None => None,
     };
-    let stored = step.stored();
+    let (stored, system) = (step.stored(), step.system_world());
     super::page::list(
         step,
         |id| Key::World(WorldId::from_bytes(id)),
         |row| match row {
-            Row::World(world) if owner.is_none_or(|owner| owner == world.owner) => {
+            Row::World(world)
+                if world.id != system && owner.is_none_or(|owner| owner == world.owner) =>
+            {
                 let owner = stored.account(world.owner).ok().flatten();
                 Some(json!({
                     "id": world.id,
@@ -82,6 +85,7 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "name": world.name,
         "server": step.setting.us,
         "owner": owner.map(|owner| owner.name.to_string()),
+        "element": world.id.element(),
         "elements": elements,
         "added_at": world.added_at.to_string(),
     }))
@@ -97,6 +101,7 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
         )
         .into());
     }
+    step.remove_system_element(world.id, world.id.element())?;
     step.change(Key::World(world.id), None)?;
     step.change(Key::WorldName(world.owner, world.name.key()), None)?;
     Ok(json!({"id": world.id}))
@@ -115,5 +120,8 @@ pub(super) fn check_owner(step: &Step<'_>, world: &World) -> Result<(), Halt> {
 fn elements_of(step: &Step<'_>, world: &World, limit: usize) -> Result<usize, Halt> {
     let first = Key::Element(world.id, ElementId::from_bytes([0; 16]));
     let last = Key::Element(world.id, ElementId::from_bytes([0xff; 16]));
-    Ok(step.stored().rows(&first, &last, limit)?.len())
+    // What stands for the world itself is no thing in it.
+    let own = step.stored().element(world.id, world.id.element())?.is_some();
+    let found = step.stored().rows(&first, &last, limit + usize::from(own))?.len();
+    Ok(found - usize::from(own && found > 0))
 }

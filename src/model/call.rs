@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
-use super::{AccountId, ElementId, Head, JobId, Json, Problem, ServerId, Timestamp, WorldId};
+use super::{AccountId, ElementId, Head, JobId, Json, Problem, ServerId, Timestamp, User, WorldId};
 
 /// Time a call has where its caller does not say, in milliseconds.
 pub const DEADLINE_DEFAULT_MS: u64 = 30_000;
@@ -35,6 +36,9 @@ pub enum Caller {
         claim: Option<AccountId>,
         /// The protection ids it showed, checked.
         presented: Vec<Presented>,
+        /// The user it calls for, with the word of that user's home.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<User>,
     },
     /// This node itself, telling what it found out.
     Node,
@@ -45,6 +49,14 @@ impl Caller {
     pub fn server(&self) -> Option<ServerId> {
         match self {
             Self::Remote { server, .. } => Some(*server),
+            Self::Local { .. } | Self::Node => None,
+        }
+    }
+
+    /// The user of another server for whom it is called.
+    pub fn user(&self) -> Option<&User> {
+        match self {
+            Self::Remote { user, .. } => user.as_ref(),
             Self::Local { .. } | Self::Node => None,
         }
     }
@@ -162,6 +174,9 @@ pub enum Question {
         args: Json,
         /// How long to wait for it, where an old answer would do as well, in milliseconds.
         patience_ms: Option<u64>,
+        /// The user for whom it is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<ActsFor>,
     },
     /// Who is the server that somebody calls by this name? Asked of the first peers' hellos.
     Meet(String),
@@ -173,6 +188,9 @@ pub enum Question {
         owner: AccountId,
         /// What is asked, as one sentence.
         asks: String,
+        /// The element whose action asks.
+        #[serde(default)]
+        about: Option<(WorldId, ElementId)>,
     },
 }
 
@@ -216,6 +234,19 @@ pub struct Tell {
     pub job: Option<JobId>,
     /// The element that hears of the outcome, and by which event.
     pub reply_to: Option<ReplyTo>,
+    /// The user for whom it is, with the token that says so where another server than theirs runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<ActsFor>,
+}
+
+/// A user for whom a server acts.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ActsFor {
+    /// The user.
+    pub account: AccountId,
+    /// Their home's token; none where their home runs the call itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<ByteBuf>,
 }
 
 /// Where the outcome of something told is sent as an event.

@@ -87,8 +87,18 @@ pub enum EventKind {
     GroupAdminAdded,
     /// An admin of a group is one no more.
     GroupAdminRemoved,
-    /// A call that an action of the element sent to another server failed.
+    /// A call that an action of the element made to another server failed.
     RemoteError,
+    /// The node has started.
+    NodeStarted,
+    /// May a server that was met call here? Any no denies it, else any yes allows it.
+    IsServerAllowed,
+    /// An element, or its type, is to be copied to another server.
+    ServerAddElement,
+    /// A server asks to act for an account. Any no refuses it, else any yes permits it.
+    ServerRegisterUser,
+    /// A person is asked, by an action or by a server.
+    Question,
 }
 
 /// The namespace of system events' ids (RFC 9562, version 5 of their names).
@@ -96,7 +106,7 @@ const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 45] = [
         Self::ValueChange,
         Self::Custom,
         Self::ElementCreation,
@@ -137,6 +147,11 @@ impl EventKind {
         Self::GroupAdminAdded,
         Self::GroupAdminRemoved,
         Self::RemoteError,
+        Self::NodeStarted,
+        Self::IsServerAllowed,
+        Self::ServerAddElement,
+        Self::ServerRegisterUser,
+        Self::Question,
     ];
 
     /// The kind's name in type files and answers.
@@ -182,6 +197,11 @@ impl EventKind {
             Self::GroupAdminAdded => "group_admin_added",
             Self::GroupAdminRemoved => "group_admin_removed",
             Self::RemoteError => "remote_error",
+            Self::NodeStarted => "node_started",
+            Self::IsServerAllowed => "is_server_allowed",
+            Self::ServerAddElement => "server_add_element",
+            Self::ServerRegisterUser => "server_register_user",
+            Self::Question => "question",
         }
     }
 
@@ -197,12 +217,20 @@ impl EventKind {
 
     /// Whether actions can listen to it with `before:`: it may be refused.
     pub const fn has_before(self) -> bool {
-        !matches!(self, Self::Custom | Self::RemoteError)
+        !matches!(self, Self::Custom | Self::RemoteError | Self::NodeStarted | Self::Question)
     }
 
     /// Whether actions can listen to it with `after:`: it is told.
     pub const fn has_after(self) -> bool {
-        !matches!(self, Self::Custom | Self::ValueChangeFiltered | Self::SetMutual)
+        !matches!(
+            self,
+            Self::Custom
+                | Self::ValueChangeFiltered
+                | Self::SetMutual
+                | Self::IsServerAllowed
+                | Self::ServerRegisterUser
+                | Self::Question
+        )
     }
 
     /// Whether it is about one attribute.

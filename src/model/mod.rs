@@ -14,14 +14,16 @@ mod selection;
 mod server;
 mod settings;
 mod snapshot;
+mod system;
 mod thing;
 mod time;
+mod user;
 mod value;
 
 pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
 pub use bounds::{Area, Bounds, Cron, Schedule, TimeSpan, parse_duration_ms};
 pub use call::{
-    ANSWERS_MAX, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
+    ANSWERS_MAX, ActsFor, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
     JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, Reply, ReplyTo, Root,
     Tell, Touched,
 };
@@ -44,9 +46,11 @@ pub use server::{
 };
 pub use settings::{Settings, SettingsMistake};
 pub use snapshot::{Damaged, Layered, Snapshot};
+pub use system::SystemType;
 pub use thing::{
     Account, AccountGroup, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following,
     Set, SignedRecord, Timer, TimerDoes, World,
 };
 pub use time::Timestamp;
+pub use user::{ACTS_MAX, Permission, PermissionState, User, Visitor};
 pub use value::{Json, Kind, KindMistake, Level, bytes_of, depth_of, hex, suggest, unhex};

@@ -52,6 +52,19 @@ impl Name {
         &self.0
     }
 
+    /// What the name looks like: two that a person may take for each other look the same (UTS 39).
+    pub fn looks(&self) -> String {
+        let folded: String = unicode_security::skeleton(&key_of(&self.0)).collect();
+        // Once more: what stands for another letter may have a capital of its own.
+        unicode_security::skeleton(&key_of(&folded)).collect()
+    }
+
+    /// Whether its letters are of scripts that nobody writes together (UTS 39).
+    pub fn is_mixed(&self) -> bool {
+        use unicode_security::MixedScript;
+        !self.0.as_str().is_single_script()
+    }
+
     /// What names are compared by: NFC without case.
     pub fn key(&self) -> String {
         key_of(&self.0)
@@ -157,6 +170,20 @@ mod tests {
         let decomposed = Name::new("cafe\u{301}").unwrap();
 
         assert_eq!(composed.key(), decomposed.key());
+    }
+
+    #[test]
+    fn names_that_look_alike_look_the_same_and_others_do_not() {
+        let looks = |text: &str| Name::new(text).unwrap().looks();
+
+        // A Cyrillic letter among Latin ones, a digit for a letter, a capital for a small one.
+        for other in ["\u{430}lice", "a1ice", "aIice", "ALICE"] {
+            assert_eq!(looks(other), looks("alice"), "{other}");
+        }
+        assert_ne!(looks("alice"), looks("bob"));
+        assert!(Name::new("\u{430}lice").unwrap().is_mixed());
+        assert!(!Name::new("alice").unwrap().is_mixed());
+        assert!(!Name::new("\u{430}\u{43b}\u{438}\u{441}\u{430}").unwrap().is_mixed());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element,
     ElementId, EntryId, Event, Following, GroupId, InboxEntry, Incarnation, Job, JobId, KeyId,
-    LogId, Name, Protection, Server, ServerId, Set, SignedRecord, Tell, Timer, TimerId, Timestamp,
-    TypeDefinition, TypeId, World, WorldId,
+    LogId, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell, Timer, TimerId, Timestamp,
+    TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
 /// What a row is found by. The order of keys is the order of their bytes in the store.
@@ -98,6 +98,12 @@ pub enum Key {
     TimerOf(WorldId, ElementId, TimerId),
     /// A type and a type that has it as a parent.
     TypeChild(TypeId, TypeId),
+    /// Whether a server may act for an account of ours.
+    Permission(AccountId, ServerId),
+    /// A user of another server who is known here.
+    Visitor(AccountId),
+    /// What names such a user here, as names are told apart by eye.
+    VisitorName(String),
 }
 
 impl Key {
@@ -144,7 +150,10 @@ impl Key {
             | Self::GroupMember(..)
             | Self::Timer(..)
             | Self::TimerOf(..)
-            | Self::TypeChild(..) => false,
+            | Self::TypeChild(..)
+            | Self::Permission(..)
+            | Self::Visitor(_)
+            | Self::VisitorName(_) => false,
         }
     }
 }
@@ -357,6 +366,10 @@ pub enum Row {
     Group(Arc<AccountGroup>),
     /// Under [`Key::Timer`].
     Timer(Arc<Timer>),
+    /// Under [`Key::Permission`].
+    Permission(Arc<Permission>),
+    /// Under [`Key::Visitor`].
+    Visitor(Arc<Visitor>),
     /// Under [`Key::Following`].
     Following(Arc<Following>),
     /// Under [`Key::CachedAccount`].

@@ -116,6 +116,8 @@ pub enum InboxKind {
     Server,
     /// An action asks before it decides.
     Question,
+    /// A server asks to act for an account.
+    Token,
 }
 
 /// Something that waits for a person.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes,
     Contact, Element, ElementId, EntryId, Following, GroupId, InboxEntry, Job, JobId, Key, KeyId,
-    Lane, Node, Outbox, Problem, Protection, Row, Server, ServerId, Set, Turn, TypeDefinition,
-    TypeId, World, WorldId,
+    Lane, Node, Outbox, Permission, Problem, Protection, Row, Server, ServerId, Set, Turn,
+    TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
 /// A stored value does not match its checksum, or is not what its key says.
@@ -166,6 +166,10 @@ typed! {
     outbox(server: ServerId) -> Outbox Arc<Outbox>, Key::Outbox(server);
     /// What was taken from a server.
     lane(server: ServerId) -> Lane Arc<Lane>, Key::Lane(server);
+    /// Whether a server may act for an account of ours.
+    permission(account: AccountId, server: ServerId) -> Permission Arc<Permission>, Key::Permission(account, server);
+    /// A user of another server who is known here.
+    visitor(account: AccountId) -> Visitor Arc<Visitor>, Key::Visitor(account);
     /// A feed that we receive.
     following(server: ServerId, world: WorldId) -> Following Arc<Following>, Key::Following(server, world);
     /// A copy of another server's account.

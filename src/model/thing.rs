@@ -142,6 +142,8 @@ pub enum TimerDoes {
     Fire(String, Json),
     /// Destroys the element: its time is over.
     Destroy,
+    /// Tells the element that the node has started.
+    Start,
 }
 
 /// A value of another server's element, as its home gave it.

@@ -101,6 +101,14 @@ async fn status(node: &Node) -> Result<Json, Problem> {
     let count =
         |first: Key, last: Key| view.rows(&first, &last, COUNTED_MAX).map(|rows| rows.len());
     let (none, all) = ([0; 16], [0xff; 16]);
+    // What the system has of its own is not counted.
+    let own = AccountId::of_server(node.setting.us);
+    let accounts =
+        count(Key::Account(AccountId::from_bytes(none)), Key::Account(AccountId::from_bytes(all)))?;
+    let worlds = count(Key::World(WorldId::from_bytes(none)), Key::World(WorldId::from_bytes(all)))?;
+    let others = |system: Key, all: usize| {
+        view.row(&system).map(|held| all - usize::from(held.is_some() && all > 0))
+    };
     let open = view.rows(
         &Key::Job(JobId::from_bytes(none)),
         &Key::Job(JobId::from_bytes(all)),
@@ -122,8 +130,8 @@ async fn status(node: &Node) -> Result<Json, Problem> {
         "listen": node.listen,
         "peers": peers.len(),
         "servers": count(Key::Server(ServerId::from_bytes(none)), Key::Server(ServerId::from_bytes(all)))?,
-        "accounts": count(Key::Account(AccountId::from_bytes(none)), Key::Account(AccountId::from_bytes(all)))?,
-        "worlds": count(Key::World(WorldId::from_bytes(none)), Key::World(WorldId::from_bytes(all)))?,
+        "accounts": others(Key::Account(own), accounts)?,
+        "worlds": others(Key::World(node.setting.us.system_world()), worlds)?,
         "jobs": open.count(),
         "inbox": count(Key::Inbox(EntryId::from_bytes(none)), Key::Inbox(EntryId::from_bytes(all)))?,
         "turn": turn,

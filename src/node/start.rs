@@ -25,7 +25,7 @@ use crate::model::{
     Outcome, Problem, Row, ServerId, Settings, Snapshot,
 };
 use crate::net::{self, NetConfig, StartNetError};
-use crate::step::{Setting, account_by};
+use crate::step::{Setting, account_by, only_account};
 use crate::store::{Folder, OpenError, Store};
 use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
 use crate::turn::{Effect, Input};
@@ -499,6 +499,9 @@ impl Node {
         });
         tokio::spawn(hub_task.run(inbox, events));
         tokio::spawn(flush_cache(store.clone()));
+        if let Err(problem) = asker.call_as_node("node.started", serde_json::json!({})).await {
+            warn!(says = problem.says, "nobody could be told that the node has started");
+        }
         let (stop, _) = tokio::sync::watch::channel(false);
         info!(server = %setting.us, "started");
         Ok(Arc::new(Self {
@@ -599,7 +602,7 @@ impl Node {
                 [only] => Some(*only),
                 _ => None,
             },
-            (None, _) => default_account(stored, self.setting.account.as_deref())?,
+            (None, _) => default_account(stored, self.setting.us, self.setting.account.as_deref())?,
         };
         if let Origin::Key(key) = &request.origin
             && !key.admin
@@ -767,17 +770,13 @@ fn account_named(stored: &dyn Snapshot, name: &str) -> Result<AccountId, Problem
 
 fn default_account(
     stored: &dyn Snapshot,
+    us: ServerId,
     setting: Option<&str>,
 ) -> Result<Option<AccountId>, Problem> {
     if let Some(name) = setting {
         return account_named(stored, name).map(Some);
     }
-    let (none, all) = (AccountId::from_bytes([0; 16]), AccountId::from_bytes([0xff; 16]));
-    let rows = stored.rows(&Key::Account(none), &Key::Account(all), 2)?;
-    Ok(match rows.as_slice() {
-        [(Key::Account(only), _)] => Some(*only),
-        _ => None,
-    })
+    Ok(only_account(stored, us)?.map(|only| only.id))
 }
 
 fn open_store(home: &Home, contacts: ContactBook) -> Result<Arc<Store>, StartError> {

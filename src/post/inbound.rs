@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{
-    Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Incarnation, JobId, Json, Limit,
-    Presented, Problem, Reply, ServerId, Timestamp, bytes_of,
+    ActsFor, Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Incarnation, JobId, Json, Limit,
+    Presented, Problem, Reply, ServerId, Timestamp, User, bytes_of,
 };
-use crate::trust::{Meter, verify_protection};
+use crate::trust::{Meter, TokenRefused, UserClaim, issuer_of, verify_protection, verify_user};
 use crate::wire::{
     AskAnswer, BATCH_BYTES_MAX, Batch, BatchAnswer, Notice, Report, TellAnswer, WireCall, digest_of,
 };
@@ -15,6 +15,8 @@ use crate::wire::{
 const BATCHES_MAX: usize = 4;
 /// Protection ids that are remembered for one connection.
 const SHOWN_MAX: usize = 64;
+/// User tokens that are remembered for one connection.
+const WORDS_MAX: usize = 256;
 /// Servers of which calls are counted.
 const METERS_MAX: usize = 10_000;
 /// Room that is left in an answer for what surrounds its items, in bytes.
@@ -33,6 +35,8 @@ pub struct Door<'a> {
     pub server_key: &'a [u8; 32],
     /// What the sender may call.
     pub limit: Limit,
+    /// The keys of the servers that were met: homes whose word may be shown.
+    pub keys: &'a HashMap<ServerId, [u8; 32]>,
 }
 
 /// An item as it passed the door.
@@ -86,8 +90,10 @@ pub struct Inbound {
     items: HashMap<u64, (u64, Item)>,
     next_ticket: u64,
     shown: HashMap<ServerId, Vec<Presented>>,
+    words: HashMap<ServerId, HashMap<[u8; 32], UserClaim>>,
     meters: HashMap<ServerId, Meter>,
     over: HashMap<ServerId, u64>,
+    bad_words: HashMap<ServerId, u64>,
 }
 
 impl Inbound {
@@ -191,6 +197,7 @@ impl Inbound {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.items.insert(ticket, (batch_id, item));
+        let user = call.user.as_ref().map(|acts| self.user(now, door, acts)).transpose();
         let refused = self.charge(now, door).err().or_else(|| {
             // A root that comes back may ask here, not change: that could be a circle.
             let again =
@@ -202,13 +209,15 @@ impl Inbound {
                 )
             })
         });
+        let refused = refused.or_else(|| user.as_ref().err().cloned());
+        let user = user.ok().flatten();
         let presented = self.shown.get(&door.server).cloned().unwrap_or_default();
         let listed = !presented.is_empty();
         let left = call.time_left_ms.unwrap_or(DEADLINE_DEFAULT_MS).min(DEADLINE_MAX_MS);
         let call = Call {
             id: job_id(now, door.server, ticket, told),
             command: call.command,
-            caller: Caller::Remote { server: door.server, claim: call.claim, presented },
+            caller: Caller::Remote { server: door.server, claim: call.claim, presented, user },
             args: call.args,
             world: None,
             meta: Json::Null,
@@ -217,6 +226,41 @@ impl Inbound {
             root: bounded(call.root),
         };
         InboundEffect::Run(Box::new(Arrival { ticket, call, told, refused, listed }))
+    }
+
+    /// The user for whom a call is, with the word of their home. A word is verified once for a
+    /// connection.
+    fn user(&mut self, now: Timestamp, door: Door<'_>, acts: &ActsFor) -> Result<User, Problem> {
+        let account = acts.account;
+        let Some(token) = &acts.token else {
+            // Its home is here, or it counts for nothing: the turn looks at the permission.
+            return Ok(User { account, home: door.us, scope: Vec::new() });
+        };
+        let hash = *blake3::hash(token).as_bytes();
+        let known = self.words.get(&door.server).and_then(|words| words.get(&hash)).cloned();
+        let claim = match known {
+            Some(claim) => Ok(claim),
+            None => verified(door, token),
+        };
+        let claim = claim.and_then(|claim| {
+            claim.check(account, door.server_key, door.us, now).map(|()| claim)
+        });
+        let claim = claim.map_err(|refused| {
+            *self.bad_words.entry(door.server).or_default() += 1;
+            Problem::new(Code::NotPermitted, refused.to_string())
+        })?;
+        let words = self.words.entry(door.server).or_default();
+        if words.len() >= WORDS_MAX {
+            words.clear();
+        }
+        let user = User { account, home: claim.issuer, scope: claim.scope.clone() };
+        words.insert(hash, claim);
+        Ok(user)
+    }
+
+    /// User tokens of a server that did not hold since this was asked last.
+    pub fn take_bad_words(&mut self, server: ServerId) -> u64 {
+        self.bad_words.remove(&server).unwrap_or(0)
     }
 
     fn charge(&mut self, now: Timestamp, door: Door<'_>) -> Result<(), Problem> {
@@ -290,6 +334,7 @@ impl Inbound {
     /// The connection of a server ended: nobody waits for its answers, and nothing is shown.
     pub fn gone(&mut self, server: ServerId) {
         self.shown.remove(&server);
+        self.words.remove(&server);
         let gone: Vec<u64> = self
             .open
             .iter()
@@ -306,6 +351,13 @@ impl Inbound {
     pub fn shown(&self, server: ServerId) -> &[Presented] {
         self.shown.get(&server).map_or(&[], Vec::as_slice)
     }
+}
+
+/// What a user token says, where its issuer is known and signed it.
+fn verified(door: Door<'_>, token: &[u8]) -> Result<UserClaim, TokenRefused> {
+    let issuer = issuer_of(token).ok_or(TokenRefused::BadSignature)?;
+    let key = if issuer == door.server { Some(door.server_key) } else { door.keys.get(&issuer) };
+    verify_user(token, key.ok_or(TokenRefused::UnknownHome)?)
 }
 
 fn path(call: &WireCall) -> String {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_bytes::ByteBuf;
 
 use super::outbound::AskOut;
-use crate::model::{Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of};
+use crate::model::{
+    AccountId, ActsFor, Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of,
+};
 use crate::wire::{
     ASKS_MAX, Advance, AskItem, BATCH_BYTES_MAX, Batch, Notice, Report, TELLS_MAX, TellItem,
     WireCall,
@@ -31,6 +33,19 @@ pub(super) const SETTLE_AGAIN_MS: u64 = 1_000;
 const ADVANCE_AFTER_MS: u64 = 500;
 /// Room that is left in a batch for what surrounds its items, in bytes.
 const SLACK: usize = 16 * 1024;
+
+/// Accounts whose word is kept for one server.
+const CLAIMS_MAX: usize = 1_024;
+
+/// Our word that a call is for an account of ours, if it was given.
+fn vouched(
+    claims: &BTreeMap<AccountId, Option<(ByteBuf, Timestamp)>>,
+    claim: Option<AccountId>,
+) -> Option<ActsFor> {
+    let account = claim?;
+    let (token, _) = claims.get(&account)?.as_ref()?;
+    Some(ActsFor { account, token: Some(token.clone()) })
+}
 
 /// Where something told stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +96,8 @@ pub(super) struct Line {
     pub(super) failures: u32,
     pub(super) next_try_at: Option<Timestamp>,
     pub(super) tries: Vec<Try>,
+    /// Accounts for which something was told or asked, each with our word for it and its end.
+    pub(super) claims: BTreeMap<AccountId, Option<(ByteBuf, Timestamp)>>,
 }
 
 impl Line {
@@ -205,6 +222,7 @@ impl Line {
                     claim: tell.claim,
                     root: tell.root.clone(),
                     time_left_ms: tell.deadline_at.map(|at| at.ms_since(now)),
+                    user: tell.user.clone().or_else(|| vouched(&self.claims, tell.claim)),
                 },
             });
         }
@@ -232,6 +250,7 @@ impl Line {
                     claim: ask.claim,
                     root: ask.root.clone(),
                     time_left_ms: Some(ask.until.ms_since(now)),
+                    user: ask.user.clone().or_else(|| vouched(&self.claims, ask.claim)),
                 },
             });
             flight.asks.push(ask);
@@ -291,6 +310,15 @@ impl Line {
         if self.done_below() > self.told_below && self.advance_at.is_none() {
             self.advance_at = Some(now.after_ms(ADVANCE_AFTER_MS));
         }
+    }
+
+    /// Notes for whom something is told or asked.
+    pub(super) fn note_claim(&mut self, claim: Option<AccountId>) {
+        let Some(account) = claim else { return };
+        if self.claims.len() >= CLAIMS_MAX && !self.claims.contains_key(&account) {
+            self.claims.pop_first();
+        }
+        self.claims.entry(account).or_default();
     }
 
     /// When this line wants to be looked at again.

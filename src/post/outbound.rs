@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::line::{
     ASKS_WAITING_MAX, BATCHES_MAX, Entry, Line, SETTLE_AGAIN_MS, STARTED_AGAIN_MS, TellState,
 };
+use serde_bytes::ByteBuf;
+
 use crate::model::{
-    AccountId, Code, Contact, Incarnation, Json, Problem, Reply, Root, Sent, ServerId, Timestamp,
+    AccountId, ActsFor, Code, Contact, Incarnation, Json, Problem, Reply, Root, Sent, ServerId, Timestamp,
     Try,
 };
 use crate::wire::{AskAnswer, Batch, BatchAnswer, Notice, Report, TellAnswer};
 
+/// How long before its end our word for an account is given anew, in milliseconds.
+const VOUCH_AGAIN_MS: u64 = 60_000;
 /// Servers that something waits for at most.
 const LINES_MAX: usize = 10_000;
 
@@ -29,6 +33,8 @@ pub struct AskOut {
     pub root: Root,
     /// Until when an answer is of use.
     pub until: Timestamp,
+    /// The user for whom it is asked.
+    pub user: Option<ActsFor>,
 }
 
 /// What happened.
@@ -109,6 +115,40 @@ impl Outbound {
         effects
     }
 
+    /// Accounts for which something is about to leave without our word for it, or with one that ends
+    /// soon.
+    pub fn unvouched(&self, now: Timestamp) -> Vec<(ServerId, AccountId)> {
+        let ends_soon = now.after_ms(VOUCH_AGAIN_MS);
+        let lines = self.due.iter().filter_map(|server| Some((*server, self.lines.get(server)?)));
+        lines
+            .filter(|(_, line)| line.connected)
+            .flat_map(|(server, line)| {
+                let missing = line.claims.iter().filter(|(_, word)| {
+                    word.as_ref().is_none_or(|(_, ends_at)| *ends_at <= ends_soon)
+                });
+                missing.map(move |(account, _)| (server, *account)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Takes our word for an account; none: it is not ours, and nothing goes along for it.
+    pub fn vouch(
+        &mut self,
+        server: ServerId,
+        account: AccountId,
+        word: Option<(Vec<u8>, Timestamp)>,
+    ) {
+        let line = self.line(server);
+        match word {
+            Some((token, ends_at)) => {
+                line.claims.insert(account, Some((ByteBuf::from(token), ends_at)));
+            }
+            None => {
+                line.claims.remove(&account);
+            }
+        }
+    }
+
     /// Applies one input. What it lets leave is sent by the next [`Outbound::flush`].
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -181,6 +221,7 @@ impl Outbound {
     fn told(&mut self, sent: Sent) {
         let server = sent.tell.server;
         let line = self.line(server);
+        line.note_claim(sent.tell.claim);
         // What was there before this start may have been handed over by then.
         let handed = sent.number <= line.last;
         line.last = line.last.max(sent.number);
@@ -204,6 +245,7 @@ impl Outbound {
             effects.push(Effect::GiveAnswer(ask.token, Err(problem)));
             return;
         }
+        line.note_claim(ask.claim);
         line.asks.push_back(ask);
         self.due.insert(server);
     }

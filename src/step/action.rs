@@ -9,8 +9,8 @@ use serde_json_path::JsonPath;
 use super::host::Runner;
 use super::{Actor, Halt, Step, Target};
 use crate::model::{
-    Action, Body, CallBody, Code, Element, EventKind, Json, Mapped, On, Problem, Question, ReplyTo,
-    TypeDefinition,
+    Action, Body, Budget, Call, CallBody, Caller, Code, DEADLINE_DEFAULT_MS, Element, EventKind,
+    JobId, Json, Mapped, On, Problem, Question, ReplyTo, Root, TypeDefinition,
 };
 use crate::script::{Ended, RUN_FUEL, Script};
 
@@ -105,7 +105,8 @@ impl Step<'_> {
         let element = listener.element;
         let name =
             element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
-        let question = Question::Person { owner, asks: format!("{name}: {sentence}") };
+        let about = Some((element.world, element.id));
+        let question = Question::Person { owner, asks: format!("{name}: {sentence}"), about };
         match self.question("person", question)? {
             Ok(Json::Bool(true)) => Ok(None),
             Ok(_) => Err(refused(&listener, &format!("the answer was no: {sentence}")).into()),
@@ -226,7 +227,12 @@ impl Step<'_> {
             Target::There { server, name } => {
                 let about = format!("{name} {action}");
                 let args = serde_json::json!({"element": name, "action": action, "args": args});
-                self.ask_server(server, "action.ask", &about, args, None)
+                let answer = self.ask_server(server, "action.ask", &about, args, None)?;
+                if let Err(problem) = &answer {
+                    let what = serde_json::json!({"server": server, "element": name, "call": action});
+                    self.note_error(actor, what, problem)?;
+                }
+                Ok(answer)
             }
         }
     }
@@ -339,6 +345,42 @@ impl Step<'_> {
         }
     }
 
+    /// Lets the element of an action hear that what it asked elsewhere failed, if it listens.
+    pub(super) fn note_error(
+        &mut self,
+        actor: Actor,
+        mut what: Json,
+        problem: &Problem,
+    ) -> Result<(), Halt> {
+        let (Actor::Action { element, .. }, Some((_, world))) = (actor, self.scope.last().copied())
+        else {
+            return Ok(());
+        };
+        let Some(element) = self.stored().element(world, element)? else { return Ok(()) };
+        let element_type = self.type_of(element.type_id)?;
+        let on_error = On::After(EventKind::RemoteError);
+        let Some(hops) = self.budget.hops.checked_sub(1) else { return Ok(()) };
+        if self.listeners(&element, &element_type, &on_error, None).is_empty() {
+            return Ok(());
+        }
+        what["problem"] = problem.to_json();
+        let args = serde_json::json!({"element": element.id, "data": what});
+        let root = Root { budget: Budget { hops, ..self.budget }, ..self.call.root.clone() };
+        let call = Call {
+            id: JobId::at(self.now, self.random()),
+            command: "event.failed".to_owned(),
+            caller: Caller::Node,
+            args,
+            world: Some(world.to_string()),
+            meta: Json::Null,
+            reply_to: None,
+            deadline_at: self.now.after_ms(DEADLINE_DEFAULT_MS),
+            root,
+        };
+        self.send_error(call);
+        Ok(())
+    }
+
     fn send_local(
         &mut self,
         listener: Listener<'_>,
@@ -353,15 +395,12 @@ impl Step<'_> {
             )
             .into());
         };
-        let id = crate::model::JobId::at(self.now, self.random());
-        let root = crate::model::Root {
-            budget: crate::model::Budget { hops, ..self.budget },
-            ..self.call.root.clone()
-        };
-        let call = crate::model::Call {
+        let id = JobId::at(self.now, self.random());
+        let root = Root { budget: Budget { hops, ..self.budget }, ..self.call.root.clone() };
+        let call = Call {
             id,
             command: command.to_owned(),
-            caller: crate::model::Caller::Local {
+            caller: Caller::Local {
                 account: Some(listener.element.owner),
                 operator: false,
             },
@@ -369,7 +408,7 @@ impl Step<'_> {
             world: None,
             meta: Json::Null,
             reply_to,
-            deadline_at: self.now.after_ms(crate::model::DEADLINE_DEFAULT_MS),
+            deadline_at: self.now.after_ms(DEADLINE_DEFAULT_MS),
             root,
         };
         self.send_here(call);

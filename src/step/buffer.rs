@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{Command, Ended, Halt};
 use crate::model::{
-    AccountId, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId, Event,
+    AccountId, ActsFor, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId, Event,
     EventKind, JobId, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId,
     Snapshot, Tell, Timestamp, WorldId, bytes_of,
 };
@@ -119,6 +119,7 @@ pub struct Step<'a> {
     stored_events: Vec<Event>,
     tells: Vec<Tell>,
     sends: Vec<Call>,
+    errors: Vec<Call>,
     decided: Vec<Decided>,
     trace: Vec<String>,
     traced: usize,
@@ -149,6 +150,8 @@ pub struct Step<'a> {
     pub(super) own_only: bool,
     /// Whether a script would take too long here.
     pub(super) hurried: bool,
+    /// The user of another server for whom it asks and tells.
+    pub(super) acts_for: Option<ActsFor>,
 }
 
 /// What a step leaves behind.
@@ -166,6 +169,8 @@ pub struct Left {
     pub tells: Vec<Tell>,
     /// What is to be called here afterwards; empty unless it was done.
     pub sends: Vec<Call>,
+    /// What elements are told of questions that failed elsewhere, however it ended.
+    pub errors: Vec<Call>,
     /// Questions that a person answered; empty unless it was done.
     pub decided: Vec<Decided>,
     /// What its scripts logged.
@@ -206,6 +211,7 @@ impl<'a> Step<'a> {
             stored_events: Vec::new(),
             tells: Vec::new(),
             sends: Vec::new(),
+            errors: Vec::new(),
             decided: Vec::new(),
             trace: Vec::new(),
             traced: 0,
@@ -227,6 +233,7 @@ impl<'a> Step<'a> {
             beside_fuel: 0,
             own_only: false,
             hurried: false,
+            acts_for: None,
         }
     }
 
@@ -262,6 +269,7 @@ impl<'a> Step<'a> {
             stored_events: if done { self.stored_events } else { Vec::new() },
             tells: self.tells,
             sends: self.sends,
+            errors: self.errors,
             decided: if done { self.decided } else { Vec::new() },
             trace: self.trace,
             budget: self.budget,
@@ -353,6 +361,14 @@ impl<'a> Step<'a> {
     /// Notes a call to be made here once this is committed.
     pub fn send_here(&mut self, call: Call) {
         self.sends.push(call);
+    }
+
+    /// Notes a call that tells an element of a question that failed elsewhere: it is made once this
+    /// has ended, however that is.
+    pub(super) fn send_error(&mut self, call: Call) {
+        if self.errors.len() < QUESTIONS_MAX {
+            self.errors.push(call);
+        }
     }
 
     /// Notes that a person answered a question of a job.

@@ -8,7 +8,7 @@ use super::action::{Listener, Replies};
 use super::buffer::{DEPTH_MAX, Happened, Waiting};
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Code, Element, EventKind, Group, Json, Level, On, Problem, TypeDefinition, suggest,
+    AccountId, Body, Code, Element, EventKind, Group, Json, Level, On, Problem, TypeDefinition, suggest,
 };
 
 impl Step<'_> {
@@ -190,6 +190,48 @@ impl Step<'_> {
         })
     }
 
+    /// Tells an element that the node has started.
+    ///
+    /// # Errors
+    /// One of its actions fails.
+    pub fn tell_started(&mut self, element: &Element) -> Result<(), Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        let (kind, data) = (EventKind::NodeStarted, serde_json::json!({"server": self.setting.us}));
+        self.in_event(|step| {
+            step.note(element, &element_type, kind, data.clone());
+            step.fire_after(element, &element_type, kind, None, data)
+        })
+    }
+
+    /// Asks those who listen for a yes or a no: any no counts, else any yes; else nobody decided.
+    ///
+    /// # Errors
+    /// One of them must know something first, or fails.
+    pub fn verdict(
+        &mut self,
+        element: &Element,
+        kind: EventKind,
+        mut data: Json,
+    ) -> Result<Verdict, Halt> {
+        let element_type = self.type_of(element.type_id)?;
+        let listeners = self.listeners(element, &element_type, &On::Before(kind), None);
+        let asked = self.in_event(|step| {
+            let mut verdict = Verdict::Open;
+            for action in &listeners {
+                let listener = Listener { element, element_type: &element_type, action, event: None };
+                let reply = step.run_listener(listener, &mut data)?;
+                if action.body == Body::Accept || reply.as_ref().is_some_and(says_yes) {
+                    verdict = Verdict::Yes;
+                }
+            }
+            Ok(verdict)
+        });
+        match asked {
+            Err(Halt::Problem(problem)) if problem.code == Code::Refused => Ok(Verdict::No(problem)),
+            asked => asked,
+        }
+    }
+
     /// Checks that an event's data is what the event carries.
     ///
     /// # Errors
@@ -233,6 +275,27 @@ impl Step<'_> {
             }
             Ok(replies)
         })
+    }
+}
+
+/// What those who listen decide together.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Verdict {
+    /// Somebody said yes, and nobody no.
+    Yes,
+    /// Somebody said no, with this reason.
+    No(Problem),
+    /// Nobody decided.
+    Open,
+}
+
+/// Whether an answer is a yes; refusals have ended the chain before.
+fn says_yes(reply: &Json) -> bool {
+    match reply {
+        Json::Bool(yes) => *yes,
+        Json::Number(number) => number.as_f64() != Some(0.0),
+        Json::Object(members) => members.get("event_success") == Some(&Json::Bool(true)),
+        Json::Null | Json::String(_) | Json::Array(_) => false,
     }
 }
 

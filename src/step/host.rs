@@ -51,8 +51,12 @@ impl<'r, 's> Runner<'r, 's> {
             Target::There { server, name } => {
                 let about = format!("{name} {attribute}");
                 let args = json!({"element": name, "attribute": attribute});
-                let answer = self.step.ask_server(server, "element.get", &about, args, None)??;
-                Ok(answer.get("value").cloned().unwrap_or_default())
+                let answer = self.step.ask_server(server, "element.get", &about, args, None)?;
+                if let Err(problem) = &answer {
+                    let what = json!({"server": server, "element": name, "call": attribute});
+                    self.step.note_error(actor, what, problem)?;
+                }
+                Ok(answer?.get("value").cloned().unwrap_or_default())
             }
         }
     }
@@ -230,8 +234,9 @@ impl<'r, 's> Runner<'r, 's> {
                 "home": true,
                 "listed": true,
             }),
-            Caller::Remote { server, claim, .. } => json!({
+            Caller::Remote { server, claim, user, .. } => json!({
                 "account": claim,
+                "user": user.as_ref().map(|user| user.account),
                 "account_name": null,
                 "server": server,
                 "server_name": step.caller_name(),

@@ -30,6 +30,19 @@ impl Step<'_> {
                 .hint("name its owner with --as ACCOUNT")
                 .into());
         }
+        self.check_making(actor, element_type, owner)
+    }
+
+    /// Checks that `actor` may make an element of `owner` from a type.
+    ///
+    /// # Errors
+    /// They may not, or the type is retired.
+    pub fn check_making(
+        &self,
+        actor: Actor,
+        element_type: &TypeDefinition,
+        owner: AccountId,
+    ) -> Result<(), Halt> {
         let name = &element_type.definition.name;
         if element_type.retired_at.is_some() {
             let says =
@@ -137,7 +150,7 @@ impl Step<'_> {
     }
 
     /// Notes that a type has elements, and so its parents: nothing of them may change from now on.
-    fn mark_used(&mut self, element_type: &TypeDefinition) -> Result<(), Halt> {
+    pub(super) fn mark_used(&mut self, element_type: &TypeDefinition) -> Result<(), Halt> {
         let ids = self.ancestors(element_type)?.into_iter().chain([element_type.id]);
         for id in ids.collect::<Vec<TypeId>>() {
             let held = self.type_of(id)?;

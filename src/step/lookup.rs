@@ -104,6 +104,28 @@ pub fn account_by(stored: &dyn Snapshot, text: &str) -> Result<Arc<Account>, Pro
     found.ok_or_else(|| missing("account", text).hint("see them with: freehold account ls"))
 }
 
+/// The account that acts where nobody is named: the only one, else the server's own.
+///
+/// # Errors
+/// A row is damaged.
+pub fn only_account(
+    stored: &dyn Snapshot,
+    us: ServerId,
+) -> Result<Option<Arc<Account>>, crate::model::Damaged> {
+    let own = AccountId::of_server(us);
+    let key = |bytes| Key::Account(AccountId::from_bytes(bytes));
+    let mut people = stored.rows(&key(NONE), &key(ALL), 3)?.into_iter().filter_map(|(_, row)| {
+        match row {
+            Row::Account(account) if account.id != own => Some(account),
+            _ => None,
+        }
+    });
+    match (people.next(), people.next()) {
+        (Some(only), None) => Ok(Some(only)),
+        _ => stored.account(own),
+    }
+}
+
 const NONE: [u8; 16] = [0; 16];
 const ALL: [u8; 16] = [0xff; 16];
 
@@ -141,15 +163,7 @@ impl Step<'_> {
         if let Some(name) = &self.setting.account {
             return self.local_account(&name_key(name)).map(Some);
         }
-        let rows = self.stored().rows(
-            &Key::Account(AccountId::from_bytes(NONE)),
-            &Key::Account(AccountId::from_bytes(ALL)),
-            2,
-        )?;
-        match rows.as_slice() {
-            [(_, Row::Account(only))] => Ok(Some(only.clone())),
-            _ => Ok(None),
-        }
+        Ok(only_account(self.stored(), self.setting.us)?)
     }
 
     fn local_account(&self, key: &str) -> Result<Arc<Account>, Halt> {
@@ -464,6 +478,12 @@ impl Step<'_> {
                     .or_else(|halt| self.element_anywhere(name, halt)),
                 (Err(halt), _) => self.element_anywhere(name, halt),
             },
+            [account, world] => {
+                let owner = self.local_account(account)?.id;
+                let world = self.world_named(Some(owner), world, text)?;
+                let found = self.stored().element(world.id, world.id.element())?;
+                found.ok_or_else(|| missing("element", text).into())
+            }
             [account, world, name] => {
                 let owner = self.local_account(account)?.id;
                 let world = self.world_named(Some(owner), world, text)?;
@@ -574,9 +594,14 @@ impl Step<'_> {
     /// # Errors
     /// It is no name.
     pub fn name(&self, text: &str) -> Result<Name, Halt> {
-        Name::new(text).map_err(|mistake| {
-            Problem::new(Code::Usage, format!("'{text}' is no name: {mistake}")).into()
-        })
+        let name = Name::new(text).map_err(|mistake| {
+            Problem::new(Code::Usage, format!("'{text}' is no name: {mistake}"))
+        })?;
+        if name.is_mixed() {
+            let says = format!("'{text}' mixes letters of scripts that look alike");
+            return Err(Problem::new(Code::Usage, says).hint("write it in one script").into());
+        }
+        Ok(name)
     }
 
     /// Checks that only people here may go on.

@@ -15,16 +15,19 @@ mod remote;
 mod right;
 mod select;
 mod set;
+mod system;
 mod timer;
 mod value;
 
 pub use action::{Listener, Replies};
 pub use buffer::{Decided, Happened, Left, Setting, Step};
-pub use lookup::{AccountPlace, Target, account_by};
+pub use event::Verdict;
+pub use lookup::{AccountPlace, Target, account_by, only_account};
 pub use remote::outdated;
 pub use right::{Actor, not_offered};
 pub use select::{Page, SELECTED_MAX, check_count};
 pub use set::{End, Tie};
+pub use system::{is_system_type, stands_for_world};
 pub use value::Reading;
 
 use crate::model::{Damaged, Json, Need, Problem, Tell};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Answer, CachedValue, Caller, Code, Damaged, Json, Key, Need, Problem, Question,
+    AccountId, ActsFor, Answer, CachedValue, Caller, Code, Damaged, Json, Key, Need, Problem, Question,
     Root, Row, ServerId, Snapshot, Tell, Touched,
 };
 
@@ -33,6 +33,11 @@ impl Step<'_> {
         }
     }
 
+    /// Lets what is asked and told from here on be for a user of another server.
+    pub fn act_for(&mut self, user: ActsFor) {
+        self.acts_for = Some(user);
+    }
+
     /// Asks a reading command of another server. `about` says what the question is about, so that
     /// it is known again when the step runs once more.
     ///
@@ -47,7 +52,8 @@ impl Step<'_> {
         patience_ms: Option<u64>,
     ) -> Result<Result<Json, Problem>, Halt> {
         let about = format!("{server} {command} {about}");
-        let question = Question::Ask { server, command: command.to_owned(), args, patience_ms };
+        let user = self.acts_for.clone();
+        let question = Question::Ask { server, command: command.to_owned(), args, patience_ms, user };
         self.question(&about, question)
     }
 
@@ -87,6 +93,7 @@ impl Step<'_> {
             deadline_at: None,
             job: None,
             reply_to: None,
+            user: self.acts_for.clone(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::{Halt, Step};
 use crate::model::{
     AccountId, Attribute, Bond, Caller, Code, Element, ElementId, Group, GroupId, Key, Level,
-    Problem, TypeDefinition,
+    Problem, TypeDefinition, User, name_key,
 };
 use crate::trust::{self, Refusal, Right, Standing};
 
@@ -85,7 +85,8 @@ impl Step<'_> {
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
         let standing = self.standing(actor, element, element_type)?;
-        let owner_only = self.leaves_out(actor, &attribute.read_group, attribute, element_type)?;
+        let owner_only = self.leaves_out(actor, &attribute.read_group, attribute, element_type)?
+            && !self.is_users(actor, element, element_type)?;
         let right = Right { level: attribute.read, owner_only };
         if trust::may(right, standing) {
             return Ok(());
@@ -107,7 +108,8 @@ impl Step<'_> {
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
         let standing = self.standing(actor, element, element_type)?;
-        let owner_only = self.leaves_out(actor, &attribute.write_group, attribute, element_type)?;
+        let owner_only = self.leaves_out(actor, &attribute.write_group, attribute, element_type)?
+            && !self.is_users(actor, element, element_type)?;
         let right = Right { level: attribute.write, owner_only };
         if trust::may(right, standing) {
             return Ok(());
@@ -158,7 +160,10 @@ impl Step<'_> {
         };
         // An action may do only what its element's owner and its type's owner both may.
         let accounts: Vec<AccountId> = match actor {
-            Actor::Caller => self.call.caller.account().into_iter().collect(),
+            Actor::Caller => {
+                let user = self.user_for(element_type)?;
+                self.call.caller.account().or(user).into_iter().collect()
+            }
             Actor::Action { owner, type_owner, .. } => vec![owner, type_owner],
         };
         if accounts.is_empty() {
@@ -173,6 +178,65 @@ impl Step<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// The user for whom another server calls, as far as their permission is for this type.
+    fn user_for(&self, element_type: &TypeDefinition) -> Result<Option<AccountId>, Halt> {
+        let Some(user) = self.call.caller.user() else { return Ok(None) };
+        let scope = self.scope_of(user)?;
+        let name = element_type.definition.name.key();
+        let of_type = |what: &String| {
+            let what = name_key(what);
+            what == name || what.split_once('.').is_some_and(|(of, _)| of == name)
+        };
+        Ok((scope.is_empty() || scope.iter().any(of_type)).then_some(user.account))
+    }
+
+    /// What a permission is for: of an account of ours, as it says now.
+    fn scope_of(&self, user: &User) -> Result<Vec<String>, Halt> {
+        match self.call.caller.server() {
+            Some(server) if user.home == self.setting.us => {
+                let held = self.stored().permission(user.account, server)?;
+                Ok(held.map(|held| held.scope.clone()).unwrap_or_default())
+            }
+            _ => Ok(user.scope.clone()),
+        }
+    }
+
+    /// Whether the element is of the user for whom another server calls.
+    fn is_users(
+        &self,
+        actor: Actor,
+        element: &Element,
+        element_type: &TypeDefinition,
+    ) -> Result<bool, Halt> {
+        Ok(actor == Actor::Caller && self.user_for(element_type)? == Some(element.owner))
+    }
+
+    /// Checks that the permission with which another server acts for a user is for this: a type, or
+    /// one action of it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_scope(
+        &self,
+        element_type: &TypeDefinition,
+        action: Option<&str>,
+    ) -> Result<(), Halt> {
+        let Some(user) = self.call.caller.user() else { return Ok(()) };
+        let scope = self.scope_of(user)?;
+        let name = element_type.definition.name.key();
+        let covers = |what: &String| {
+            let what = name_key(what);
+            what == name || action.is_some_and(|action| what == format!("{name}.{}", name_key(action)))
+        };
+        if scope.is_empty() || scope.iter().any(covers) {
+            return Ok(());
+        }
+        let says = format!("the user's permission is not for the type '{name}'");
+        Err(Problem::new(Code::NotPermitted, says)
+            .hint(format!("the user can widen it: freehold token permit {}", self.caller_name()))
+            .into())
     }
 
     fn sees(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::index::{by_value, index_bytes, of_type};
+use super::system::stands_for_world;
 use super::{Actor, Halt, Step};
 use crate::model::{
     AccountId, Code, Element, ElementId, EventKind, Expr, Json, Key, On, Problem, Selection, Test,
@@ -130,6 +131,10 @@ impl Query {
                 cursor = Some(place);
                 looked += 1;
                 let Some(element) = step.stored().element(self.world, id)? else { continue };
+                if stands_for_world(&element) && matches!(self.source, Source::World) {
+                    // It is found by its type or its id; among the things of a world it is none.
+                    continue;
+                }
                 let element_type = step.type_of(element.type_id)?;
                 if may_see(step, self.actor, &element, &element_type)?
                     && picks(step, self.actor, &self.expr, &element, &element_type)?

@@ -97,6 +97,11 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::TypeChild(parent, child) => {
             tagged(&mut bytes, 40, &[parent.as_bytes(), child.as_bytes()]);
         }
+        Key::Permission(account, server) => {
+            tagged(&mut bytes, 41, &[account.as_bytes(), server.as_bytes()]);
+        }
+        Key::Visitor(account) => tagged(&mut bytes, 42, &[account.as_bytes()]),
+        Key::VisitorName(name) => tagged(&mut bytes, 43, &[name.as_bytes()]),
     }
     bytes
 }
@@ -178,6 +183,12 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
         38 => Key::Timer(Timestamp::from_ms(parts.number()?), TimerId::from_bytes(parts.id()?)),
         39 => Key::TimerOf(parts.world()?, parts.element()?, TimerId::from_bytes(parts.id()?)),
         40 => Key::TypeChild(TypeId::from_bytes(parts.id()?), TypeId::from_bytes(parts.id()?)),
+        41 => Key::Permission(
+            AccountId::from_bytes(parts.id()?),
+            crate::model::ServerId::from_bytes(parts.id()?),
+        ),
+        42 => Key::Visitor(AccountId::from_bytes(parts.id()?)),
+        43 => Key::VisitorName(parts.text()?),
         _ => return None,
     };
     parts.0.is_empty().then_some(key)
@@ -247,6 +258,8 @@ pub(super) fn row_bytes(table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         Row::Group(value) => cbor(value),
         Row::Timer(value) => cbor(value),
         Row::Following(value) => cbor(value),
+        Row::Permission(value) => cbor(value),
+        Row::Visitor(value) => cbor(value),
         Row::CachedAccount(value) => cbor(value),
         Row::CachedPlace(value) => cbor(value),
         Row::CachedValue(value) => cbor(value),
@@ -313,6 +326,8 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         Key::Group(_) => Row::Group(parse(value)?),
         Key::Timer(..) => Row::Timer(parse(value)?),
         Key::Following(..) => Row::Following(parse(value)?),
+        Key::Permission(..) => Row::Permission(parse(value)?),
+        Key::Visitor(_) => Row::Visitor(parse(value)?),
         Key::CachedAccount(_) => Row::CachedAccount(parse(value)?),
         Key::CachedPlace(..) => Row::CachedPlace(*parse(value)?),
         Key::CachedValue(..) => Row::CachedValue(parse(value)?),
@@ -323,6 +338,7 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         | Key::ServerName(_)
         | Key::GroupName(..)
         | Key::Idempotency(_)
+        | Key::VisitorName(_)
         | Key::CachedAccountName(..) => Row::Id(value.try_into().ok()?),
     })
 }

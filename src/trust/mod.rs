@@ -3,11 +3,13 @@
 // A new level, bond or state must not compile until somebody decides what it means here.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod claims;
 mod gate;
 mod limit;
 mod protection;
 mod record;
 mod signed;
+mod user;
 
 pub use gate::{Refusal, Right, Standing, bond, may, outward, refusal};
 pub use limit::{Meter, OverLimit};
@@ -16,3 +18,6 @@ pub use record::{
     Inception, Record, RecordKind, Verified, VerifyRecordError, decode as decode_record,
 };
 pub use signed::{BadSignature, KeyPair};
+pub use user::{
+    SKEW_MS, TOKEN_BYTES_MAX, TOKEN_LIFE_MS, TokenRefused, UserClaim, issue_user, issuer_of, verify_user,
+};

@@ -5,6 +5,7 @@ use coset::CborSerializable;
 use coset::cbor::Value;
 use coset::cwt::{ClaimsSet, ClaimsSetBuilder};
 
+use super::claims::{private, seconds, whole_seconds};
 use super::signed::{self, BadSignature, KeyPair};
 use crate::model::{Name, ServerId, Timestamp};
 
@@ -37,9 +38,7 @@ pub fn issue_protection(keys: &KeyPair, claim: &ProtectionClaim) -> Vec<u8> {
         .issuer(claim.issuer.to_string())
         .subject(claim.subject.to_string())
         .audience(claim.issuer.to_string())
-        .issued_at(coset::cwt::Timestamp::WholeSeconds(
-            (claim.issued_at.unix_ms() / 1_000).cast_signed(),
-        ))
+        .issued_at(whole_seconds(claim.issued_at))
         .cwt_id(claim.nonce.to_vec())
         .text_claim(CLAIM_HOLDER.to_owned(), Value::Bytes(claim.holder.to_vec()))
         .text_claim(CLAIM_LIST.to_owned(), Value::Text(claim.list.as_str().to_owned()))
@@ -58,33 +57,21 @@ pub fn verify_protection(bytes: &[u8], key: &[u8; 32]) -> Result<ProtectionClaim
     let (signed, payload) = signed::unverified(bytes)?;
     signed::verify(&signed, CONTEXT, key)?;
     let claims = ClaimsSet::from_slice(&payload).map_err(|_| BadSignature)?;
-    read(claims).ok_or(BadSignature)
+    read(&claims).ok_or(BadSignature)
 }
 
-fn read(claims: ClaimsSet) -> Option<ProtectionClaim> {
-    let text = |name: &str| {
-        claims.rest.iter().find_map(|(key, value)| match key {
-            coset::cwt::ClaimName::Text(text) if text == name => Some(value),
-            coset::cwt::ClaimName::Text(_)
-            | coset::cwt::ClaimName::Assigned(_)
-            | coset::cwt::ClaimName::PrivateUse(_) => None,
-        })
-    };
+fn read(claims: &ClaimsSet) -> Option<ProtectionClaim> {
     let issuer: ServerId = claims.issuer.as_deref()?.parse().ok()?;
     if claims.audience.as_deref()?.parse().ok() != Some(issuer) {
         return None;
     }
-    let seconds = match claims.issued_at? {
-        coset::cwt::Timestamp::WholeSeconds(seconds) => u64::try_from(seconds).ok()?,
-        coset::cwt::Timestamp::FractionalSeconds(_) => return None,
-    };
     Some(ProtectionClaim {
         issuer,
         subject: claims.subject.as_deref()?.parse().ok()?,
-        holder: text(CLAIM_HOLDER)?.as_bytes()?.as_slice().try_into().ok()?,
-        list: Name::new(text(CLAIM_LIST)?.as_text()?).ok()?,
+        holder: private(claims, CLAIM_HOLDER)?.as_bytes()?.as_slice().try_into().ok()?,
+        list: Name::new(private(claims, CLAIM_LIST)?.as_text()?).ok()?,
         nonce: claims.cwt_id.as_deref()?.try_into().ok()?,
-        issued_at: Timestamp::from_ms(seconds.checked_mul(1_000)?),
+        issued_at: seconds(claims.issued_at.as_ref()?)?,
     })
 }
 

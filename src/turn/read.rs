@@ -34,7 +34,7 @@ pub fn read(
     now: Timestamp,
     hurried: bool,
 ) -> Read {
-    if let Err(problem) = check(snapshot, call) {
+    if let Err(problem) = check(snapshot, call, now) {
         return Read::Done(Err(problem), Changes::new());
     }
     let found = catalog::find(&call.command).and_then(|command| table(command.name));
@@ -64,8 +64,9 @@ pub fn read(
 }
 
 /// Checks that the caller may use the command at all: the rights to things are asked where it runs.
-pub(super) fn check(snapshot: &dyn Snapshot, call: &Call) -> Result<(), Problem> {
+pub(super) fn check(snapshot: &dyn Snapshot, call: &Call, now: Timestamp) -> Result<(), Problem> {
     may_call(snapshot, &call.caller)?;
+    may_act_for(snapshot, &call.caller, now)?;
     let unknown =
         || Problem::new(Code::UnknownCommand, format!("there is no command '{}'", call.command));
     let command = catalog::find(&call.command).ok_or_else(unknown)?;
@@ -101,4 +102,31 @@ fn may_call(snapshot: &dyn Snapshot, caller: &Caller) -> Result<(), Problem> {
         }
         (ServerState::Pending | ServerState::Allowed, None) => Ok(()),
     }
+}
+
+/// Checks that the calling server may act for the user for whom it calls: as the user permitted, where
+/// their home is here; else their home has said so.
+fn may_act_for(snapshot: &dyn Snapshot, caller: &Caller, now: Timestamp) -> Result<(), Problem> {
+    let (Some(user), Some(server)) = (caller.user(), caller.server()) else { return Ok(()) };
+    let refused = |says: &str| Err(Problem::new(Code::NotPermitted, says));
+    if snapshot.account(user.account)?.is_some() {
+        let held = snapshot.permission(user.account, server)?;
+        return match held {
+            Some(held) if held.holds(now) => Ok(()),
+            Some(_) | None => Err(not_permitted()),
+        };
+    }
+    match snapshot.visitor(user.account)? {
+        Some(known) if known.home != user.home => refused("the user is at home elsewhere"),
+        Some(_) => Ok(()),
+        None if snapshot.node()?.is_some_and(|node| node.server == user.home) => {
+            refused("there is no such user here")
+        }
+        None => Ok(()),
+    }
+}
+
+fn not_permitted() -> Problem {
+    Problem::new(Code::NotPermitted, "the user has not permitted your server to act for them")
+        .hint("the user can do so at their home: freehold token permit SERVER")
 }

@@ -73,7 +73,7 @@ impl Running<'_> {
         }
         let caller = match &timer.does {
             TimerDoes::Fire(..) => Caller::Local { account: Some(element.owner), operator: false },
-            TimerDoes::Destroy => Caller::Node,
+            TimerDoes::Destroy | TimerDoes::Start => Caller::Node,
         };
         self.queue_job(Call { caller, ..call });
     }
@@ -84,6 +84,7 @@ impl Running<'_> {
                 ("event.send", json!({"element": timer.element, "event": event, "data": data}))
             }
             TimerDoes::Destroy => ("element.destroy", json!({"element": timer.element})),
+            TimerDoes::Start => ("event.started", json!({"element": timer.element})),
         };
         let mut hash = blake3::Hasher::new_derive_key("freehold 1 timer");
         hash.update(timer.id.as_bytes()).update(&timer.at.unix_ms().to_be_bytes());

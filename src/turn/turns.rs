@@ -7,10 +7,10 @@ use super::queue::{Class, Queue};
 use super::read::check;
 use crate::catalog::{self, Mode};
 use crate::model::{
-    ANSWERS_MAX, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged, EntryId, Event,
-    Feed, Head, InboxEntry, InboxKind, Incarnation, Job, JobId, JobStatus, Json, Key, Layered,
+    ACTS_MAX, ANSWERS_MAX, AccountId, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged,
+    ElementId, EntryId, Event, EventKind, Feed, Head, InboxEntry, InboxKind, Incarnation, Job, JobId, JobStatus, Json, Key, Layered,
     LogId, Need, Outcome, Problem, Question, ROUNDS_MAX, Received, Reply, Root, Row, Sent,
-    ServerId, Snapshot, Tell, Timestamp, Touched, Turn, bytes_of,
+    ServerId, Snapshot, Tell, Timestamp, Touched, Turn, WorldId, bytes_of,
 };
 use crate::script::{FUEL_PER_MS, Machine};
 use crate::step::{Command, Decided, Ended, Happened, Left, Setting, Step};
@@ -24,6 +24,10 @@ const BYTES_MAX: usize = 1024 * 1024;
 const FUEL_MAX: u64 = 20 * FUEL_PER_MS;
 /// Times that a job begins anew because a question changed.
 const ATTEMPTS_MAX: u32 = 3;
+/// Questions that wait for one person at most.
+const ASKED_MAX: usize = 256;
+/// Entries of the inbox that are looked at.
+const INBOX_LOOK_MAX: usize = 10_000;
 
 /// Finds a command's function by its name.
 pub type Table = fn(&str) -> Option<Command>;
@@ -477,11 +481,29 @@ impl Running<'_> {
 
     /// Runs a job for the first time.
     pub(super) fn start(&mut self, job: Job) {
-        if let Err(problem) = check(&self.view(), &job.call) {
+        if let Err(problem) = check(&self.view(), &job.call, self.turn.at) {
             self.finish(job, Err(problem));
             return;
         }
+        self.note_act(&job.call);
         self.run_job(job);
+    }
+
+    /// Notes what a server does for an account of ours, so that its owner can see it.
+    fn note_act(&mut self, call: &Call) {
+        let (Some(user), Some(server)) = (call.caller.user(), call.caller.server()) else { return };
+        let Ok(Some(held)) = (&self.view() as &dyn Snapshot).permission(user.account, server) else {
+            return;
+        };
+        let mut noted = held.as_ref().clone();
+        let element = call.args.get("element").and_then(Json::as_str).unwrap_or_default();
+        noted.used += 1;
+        noted.acts.push((self.turn.at, format!("{} {element}", call.command)));
+        if noted.acts.len() > ACTS_MAX {
+            noted.acts.remove(0);
+        }
+        let key = Key::Permission(user.account, server);
+        self.changes.insert(key, Some(Row::Permission(Arc::new(noted))));
     }
 
     fn run_again(&mut self, id: JobId) {
@@ -516,10 +538,14 @@ impl Running<'_> {
             job.trace.clone_from(&left.trace);
             match left.ended.clone() {
                 Ended::Done(json) => {
+                    self.queue_errors(&left.errors);
                     self.apply(&mut job, left);
                     self.finish(job, Ok(json));
                 }
-                Ended::Problem(problem) => self.finish(job, Err(problem)),
+                Ended::Problem(problem) => {
+                    self.queue_errors(&left.errors);
+                    self.finish(job, Err(problem));
+                }
                 Ended::Needs(needs) => self.ask(job, needs),
                 Ended::Forward(tell) => self.forward(job, *tell),
                 Ended::Slow => {
@@ -554,6 +580,13 @@ impl Running<'_> {
             reading,
         );
         step.run(command)
+    }
+
+    /// What elements hear of questions that failed elsewhere survives a step that failed.
+    fn queue_errors(&mut self, errors: &[Call]) {
+        for call in errors {
+            self.queue_job(call.clone());
+        }
     }
 
     fn apply(&mut self, job: &mut Job, left: Left) {
@@ -628,7 +661,7 @@ impl Running<'_> {
         }
     }
 
-    fn next_in(&mut self, world: crate::model::WorldId, audience: &Audience) -> Head {
+    fn next_in(&mut self, world: WorldId, audience: &Audience) -> Head {
         let log = LogId::of(self.turns.incarnation, world, audience);
         let seq = match self.turns.heads.get(&log) {
             Some(seq) => *seq,
@@ -663,6 +696,10 @@ impl Running<'_> {
             self.finish(job, Err(Problem::new(Code::ScriptBudget, says)));
             return;
         }
+        if let Some(problem) = self.too_much_asked(&needs) {
+            self.finish(job, Err(problem));
+            return;
+        }
         self.turns.deadlines.insert((job.call.deadline_at, job.call.id));
         self.ask_people(&job, &needs);
         self.effects.push(ask(&job.call, needs.clone()));
@@ -670,10 +707,33 @@ impl Running<'_> {
         self.keep_started(job);
     }
 
+    /// Why a person cannot be asked any more, where too much waits for one of them already.
+    fn too_much_asked(&self, needs: &[Need]) -> Option<Problem> {
+        let owners = needs.iter().filter_map(|need| match &need.question {
+            Question::Person { owner, .. } => Some(*owner),
+            Question::Ask { .. } | Question::Meet(_) | Question::Find(_) => None,
+        });
+        let owners: BTreeSet<AccountId> = owners.collect();
+        if owners.is_empty() {
+            return None;
+        }
+        let key = |bytes| Key::Inbox(EntryId::from_bytes(bytes));
+        let rows = self.view().rows(&key([0; 16]), &key([0xff; 16]), INBOX_LOOK_MAX).ok()?;
+        let waits = |owner: AccountId| {
+            let theirs = |row: &Row| matches!(row, Row::Inbox(entry) if entry.owner == Some(owner));
+            rows.iter().filter(|(_, row)| theirs(row)).count()
+        };
+        let busy = owners.into_iter().any(|owner| waits(owner) >= ASKED_MAX);
+        busy.then(|| {
+            let says = format!("{ASKED_MAX} questions wait for that person already");
+            Problem::new(Code::Busy, says).with("retry_after_ms", 60_000)
+        })
+    }
+
     /// Puts what people are asked into their inbox.
     fn ask_people(&mut self, job: &Job, needs: &[Need]) {
         for need in needs {
-            let Question::Person { owner, asks } = &need.question else { continue };
+            let Question::Person { owner, asks, about } = &need.question else { continue };
             let Ok(list) = crate::model::Name::new("question") else { continue };
             let id = EntryId::of_question(job.call.id, &need.place);
             let entry = InboxEntry {
@@ -688,7 +748,35 @@ impl Running<'_> {
                 waits: Some((job.call.id, need.place.clone())),
             };
             self.changes.insert(Key::Inbox(id), Some(Row::Inbox(Arc::new(entry))));
+            if let Some((world, element)) = *about {
+                self.show_question(id, *owner, asks, world, element);
+            }
         }
+    }
+
+    /// Lets those who follow what happens here see that somebody is asked.
+    fn show_question(
+        &mut self,
+        entry: EntryId,
+        owner: AccountId,
+        asks: &str,
+        world: WorldId,
+        element: ElementId,
+    ) {
+        let event = self.number(Happened {
+            kind: EventKind::Question,
+            name: None,
+            world,
+            element,
+            attribute: None,
+            value: serde_json::json!({"entry": entry, "asks": asks, "owner": owner}),
+            old: Json::Null,
+            by: None,
+            public: false,
+            list: None,
+            masked: false,
+        });
+        self.turn.events.push(event);
     }
 
     /// Takes back what people were asked for a job that ends.

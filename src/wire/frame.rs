@@ -15,6 +15,8 @@ pub const HELLO_BYTES_MAX: usize = 8 * 1024;
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a refusal.
 const REFUSED_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a user token.
+const TOKEN_BYTES_MAX: usize = 2 * 1024;
 /// How deep arguments and answers may be nested.
 const DEPTH_MAX: usize = 24;
 
@@ -191,7 +193,8 @@ fn check_batch(batch: &Batch) -> Result<(), WireFault> {
 }
 
 fn check_call(call: &WireCall) -> Result<(), WireFault> {
-    if call.command.len() > 64 || call.root.path.len() > 64 {
+    let token = call.user.as_ref().and_then(|user| user.token.as_ref()).map_or(0, |token| token.len());
+    if call.command.len() > 64 || call.root.path.len() > 64 || token > TOKEN_BYTES_MAX {
         return Err(WireFault::TooLarge);
     }
     check_json(&call.args)
@@ -294,6 +297,7 @@ mod tests {
                     budget: Budget { events: 10, fuel: 20, hops: 3 },
                 },
                 time_left_ms: Some(500),
+                user: None,
             },
         });
         batch

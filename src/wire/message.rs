@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::model::{
-    AccountId, Event, Head, Incarnation, Json, Problem, Reply, Root, ServerId, SignedRecord,
+    AccountId, ActsFor, Event, Head, Incarnation, Json, Problem, Reply, Root, ServerId, SignedRecord,
     WorldId,
 };
 
 /// The version of the exchange that this program speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
 /// What this program can do beyond the first version.
-pub const FEATURES: &[&str] = &["feeds"];
+pub const FEATURES: &[&str] = &["feeds", "users"];
 /// Things told in one batch.
 pub const TELLS_MAX: usize = 256;
 /// Things asked in one batch.
@@ -53,6 +53,9 @@ pub struct WireCall {
     pub root: Root,
     /// How long it is still worth doing, in milliseconds; none: whenever it arrives.
     pub time_left_ms: Option<u64>,
+    /// The user for whom it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<ActsFor>,
 }
 
 /// Something that must happen once.

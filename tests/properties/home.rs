@@ -11,8 +11,8 @@ use std::thread;
 use freehold::commands;
 use freehold::model::{
     AccountId, Budget, Call, Caller, Changes, Code, Contact, Element, ElementId, Event,
-    Incarnation, Job, JobId, Json, Key, LogId, Name, Node, Problem, Root, Row, ServerId, Snapshot,
-    Timestamp, TypeId, WorldId,
+    Incarnation, Job, JobId, Json, Key, LogId, Name, Need, Node, Problem, Root, Row, ServerId,
+    Snapshot, Timestamp, TypeId, WorldId,
 };
 use freehold::script::Machine;
 use freehold::step::Setting;
@@ -83,6 +83,7 @@ pub(crate) struct Home<'m> {
     traces: BTreeMap<JobId, Vec<String>>,
     logs: BTreeMap<LogId, u64>,
     told: Vec<(ServerId, u64)>,
+    asked: Vec<(JobId, Need)>,
 }
 
 impl<'m> Home<'m> {
@@ -112,6 +113,7 @@ impl<'m> Home<'m> {
             traces: BTreeMap::new(),
             logs: BTreeMap::new(),
             told: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -186,6 +188,9 @@ impl<'m> Home<'m> {
                 }
                 Effect::Show(events) => self.count(events),
                 Effect::Deliver(sent) => self.told.push((sent.tell.server, sent.number)),
+                Effect::Ask { job, needs, .. } => {
+                    self.asked.extend(needs.iter().map(|need| (*job, need.clone())));
+                }
                 _ => {}
             }
         }
@@ -232,12 +237,36 @@ impl<'m> Home<'m> {
 
     /// Nothing that was told other servers can be delivered. How the calls ended that come of it.
     pub(crate) fn lose_what_was_told(&mut self) -> Vec<Ended> {
+        self.ended_by(|home| {
+            for (server, number) in std::mem::take(&mut home.told) {
+                home.hear(Input::Undelivered { server, number, problem: nobody_answers() });
+            }
+        })
+    }
+
+    /// Nobody answers what is asked of other servers. How the calls ended that asked, and those that
+    /// come of it.
+    pub(crate) fn lose_what_was_asked(&mut self) -> Vec<Ended> {
+        self.ended_by(|home| {
+            while !home.asked.is_empty() {
+                for (job, Need { place, question }) in std::mem::take(&mut home.asked) {
+                    let result = Err(nobody_answers());
+                    home.hear(Input::Answered { job, place, question, result });
+                }
+                while home.turn().is_some() {}
+            }
+        })
+    }
+
+    fn hear(&mut self, input: Input) {
+        self.turns.offer(input, false).unwrap();
+    }
+
+    /// How the calls ended, in the order in which they were made, that nobody waited for while
+    /// something was done.
+    pub(crate) fn ended_by(&mut self, done: impl FnOnce(&mut Self)) -> Vec<Ended> {
         let known: BTreeSet<JobId> = self.results.keys().copied().collect();
-        for (server, number) in std::mem::take(&mut self.told) {
-            let problem = Problem::new(Code::PeerUnreachable, "nobody answers there");
-            let lost = Input::Undelivered { server, number, problem };
-            self.turns.offer(lost, false).unwrap();
-        }
+        done(self);
         while self.turn().is_some() {}
         let ids: Vec<JobId> = self.results.keys().copied().collect();
         let new = ids.into_iter().filter(|id| !known.contains(id));
@@ -252,6 +281,12 @@ impl<'m> Home<'m> {
     /// Alice calls.
     pub(crate) fn say(&mut self, command: &str, args: Json) -> Ended {
         let call = self.call(command, args);
+        self.run(vec![call]).remove(0)
+    }
+
+    /// The node itself calls.
+    pub(crate) fn say_as_node(&mut self, command: &str, args: Json) -> Ended {
+        let call = self.call_by(Caller::Node, command, args);
         self.run(vec![call]).remove(0)
     }
 
@@ -401,6 +436,10 @@ pub(crate) fn on_a_machine(test: impl FnOnce(&Machine) + Send) {
 /// A machine without a fuse: fuel alone ends every run, so that all runs are the same.
 pub(crate) fn machine() -> Machine {
     Machine::new(Arc::new(|_: bool| false)).unwrap()
+}
+
+fn nobody_answers() -> Problem {
+    Problem::new(Code::PeerUnreachable, "nobody answers there")
 }
 
 /// The id in the answer of a command that makes something.

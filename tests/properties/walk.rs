@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use freehold::catalog::{EVENTS, SystemEvent};
+use freehold::catalog::{self, Audience, EVENTS, SystemEvent};
 use freehold::model::{Code, ElementId, EventKind, Json, Key, Row};
 use serde_json::json;
 
@@ -13,6 +13,10 @@ use crate::home::{Ended, Home, Rows, alice, bob, differences, garden, on_a_machi
 const UNTIL: &str = "\n[bounds]\ntimes = [{ until = \"2024-01-01T00:00:00Z\" }]\n";
 /// Sixty days; the node is made in November 2023.
 const LATER_MS: u64 = 60 * 86_400_000;
+
+/// Kinds that other tests walk: they happen between two servers, and here is only one.
+const LATER: [EventKind; 3] =
+    [EventKind::IsServerAllowed, EventKind::ServerAddElement, EventKind::ServerRegisterUser];
 
 /// Says which keys the data of an event has.
 const KEYS: &str = r#"script = '''
@@ -41,13 +45,14 @@ struct Fixture {
 
 #[test]
 fn every_event_of_the_table_has_one_fixture() {
-    let fixtures: Vec<&str> = FIXTURES.iter().map(|fixture| fixture.kind.as_str()).collect();
+    let fixtures = FIXTURES.iter().map(|fixture| fixture.kind);
+    let walked: Vec<&str> = fixtures.chain(LATER).map(EventKind::as_str).collect();
     let listed: Vec<&str> = EVENTS.iter().map(|row| row.kind.as_str()).collect();
 
     let sorted =
         |names: &[&'static str]| -> BTreeSet<&'static str> { names.iter().copied().collect() };
-    assert_eq!(sorted(&fixtures), sorted(&listed));
-    assert_eq!(fixtures.len(), sorted(&fixtures).len(), "two fixtures are of one kind");
+    assert_eq!(sorted(&walked), sorted(&listed));
+    assert_eq!(walked.len(), sorted(&walked).len(), "two fixtures are of one kind");
     assert_eq!(listed.len(), sorted(&listed).len(), "two rows are of one kind");
     for kind in EventKind::ALL.iter().filter(|kind| kind.has_before() || kind.has_after()) {
         assert!(listed.contains(&kind.as_str()), "EVENTS says nothing of {}", kind.as_str());
@@ -160,9 +165,44 @@ fn what_an_action_writes_to_its_element_stays_whatever_it_hears() {
     });
 }
 
-/// Every row of the table with what makes it happen.
+#[test]
+fn who_asked_another_server_in_vain_hears_of_it_as_of_a_call() {
+    let table = [
+        ("pcall(ask, \"alice@elsewhere/garden/lamp\", \"shine\", {})", true),
+        ("pcall(get, \"on\", \"alice@elsewhere/garden/lamp\")", true),
+        ("ask(\"alice@elsewhere/garden/lamp\", \"shine\", {})", false),
+    ];
+    on_a_machine(|machine| {
+        let baseline = furnished(Home::new(machine), Bounds::None);
+        let row = EVENTS.iter().find(|row| row.kind == EventKind::RemoteError).unwrap();
+        let told = [
+            format!("keys {}", sorted_keys(row)),
+            "after:remote_error: hearer.after answered".to_owned(),
+        ];
+        for (script, is_caught) in table {
+            let mut home = baseline.copy();
+            let wonder =
+                format!("\n[actions.wonder]\non = \"event:wonder\"\nscript = '{script}'\n");
+            let actions = format!("{wonder}{}", listening(row.kind, KEYS, KEYS));
+            home.publish(&hearer(Bounds::None, &actions));
+            let call = home.call("event.send", json!({"element": "hearer", "event": "wonder"}));
+            home.offer(vec![call]);
+            while home.turn().is_some() {}
+
+            let ended = home.lose_what_was_asked();
+
+            let [asked, heard] = ended.as_slice() else { panic!("{script}: {ended:#?}") };
+            assert_eq!(asked.result.is_ok(), is_caught, "{script}: {asked:?}");
+            assert_eq!(heard.trace, told, "{script}");
+            let hearer = json!({"id": home.id("hearer")});
+            assert_eq!(heard.result, Ok(hearer), "{script}");
+        }
+    });
+}
+
+/// Every row of the table with what makes it happen, but for [`LATER`].
 fn walk() -> impl Iterator<Item = (&'static SystemEvent, &'static Fixture)> {
-    EVENTS.iter().map(|row| {
+    EVENTS.iter().filter(|row| !LATER.contains(&row.kind)).map(|row| {
         let fixture = FIXTURES.iter().find(|fixture| fixture.kind == row.kind);
         let name = row.kind.as_str();
         (row, fixture.unwrap_or_else(|| panic!("no fixture makes {name} happen")))
@@ -261,8 +301,17 @@ fn walked<'m>(
         home.pass_ms(LATER_MS);
     }
     let before = home.rows();
-    let ended =
-        if is_late { home.lose_what_was_told().remove(0) } else { say(&mut home, fixture.act) };
+    let ended = if is_late {
+        home.lose_what_was_told().remove(0)
+    } else if fixture.kind == EventKind::NodeStarted {
+        // Each element hears of the start in a call of its own.
+        let mut ended = home.ended_by(|home| {
+            say(home, fixture.act).answer();
+        });
+        ended.remove(0)
+    } else {
+        say(&mut home, fixture.act)
+    };
     (home, before, ended)
 }
 
@@ -272,7 +321,11 @@ fn say(home: &mut Home<'_>, (command, pairs): Said) -> Ended {
         let value = serde_json::from_str(text).unwrap_or_else(|_| Json::from(*text));
         args.insert((*name).to_owned(), value);
     }
-    home.say(command, Json::Object(args))
+    let args = Json::Object(args);
+    match catalog::find(command).map(|command| command.audience) {
+        Some(Audience::Node) => home.say_as_node(command, args),
+        _ => home.say(command, args),
+    }
 }
 
 /// Whether a row is stored that two elements make up.
@@ -553,6 +606,12 @@ const FIXTURES: &[Fixture] = &[
         kind: EventKind::RemoteError,
         first: &[],
         act: ("event.send", &[("element", "hearer"), ("event", "cry")]),
+        happened: |home, answer| answer["id"] == json!(home.id("hearer")),
+    },
+    Fixture {
+        kind: EventKind::NodeStarted,
+        first: &[],
+        act: ("node.started", &[]),
         happened: |home, answer| answer["id"] == json!(home.id("hearer")),
     },
 ];

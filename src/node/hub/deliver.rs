@@ -8,11 +8,14 @@ use tracing::debug;
 use super::greet::hello_address;
 use super::{AskReply, Hub, HubMessage, Meeting, Waiting};
 use crate::catalog;
-use crate::model::{AccountId, Call, Code, Json, Problem, Question, Root, ServerId, Timestamp};
+use crate::model::{
+    AccountId, Call, Code, Json, Problem, Question, Root, ServerId, Snapshot, Timestamp,
+};
 use crate::net::{self, Lost};
 use crate::node::clock;
 use crate::node::engine::Engine;
 use crate::post::{Arrival, AskOut, Door, Effect as PostEffect, InboundEffect, Input as PostInput};
+use crate::trust::{TOKEN_LIFE_MS, UserClaim, issue_user};
 use crate::turn::{Input, Told};
 use crate::wire::{self, Advance, Batch, Request, Response, TellAnswer, WireFault};
 
@@ -29,7 +32,7 @@ impl Hub {
         self.next_token += 1;
         self.asks.insert(token, reply);
         match question {
-            Question::Ask { server, command, args, patience_ms } => {
+            Question::Ask { server, command, args, patience_ms, user } => {
                 let Some(root) = passed_on(root, self.ground.setting.us) else {
                     let says = "the call passed too many servers";
                     self.answer(token, Err(Problem::new(Code::ScriptBudget, says)));
@@ -37,7 +40,7 @@ impl Hub {
                 };
                 let patience = patience_ms.map(|ms| clock::now().after_ms(ms));
                 let until = patience.map_or(deadline_at, |at| at.min(deadline_at));
-                let ask = AskOut { token, command, args, claim, root, until };
+                let ask = AskOut { token, command, args, claim, root, until, user };
                 self.post(PostInput::Asked(server, ask));
             }
             Question::Meet(name) => {
@@ -112,6 +115,7 @@ impl Hub {
                 self.no_room(input, problem.clone());
             }
         }
+        self.vouch();
         for effect in self.outbound.flush(clock::now()) {
             self.deliver(effect);
         }
@@ -125,6 +129,41 @@ impl Hub {
         if !quick.is_empty() {
             self.read_for(quick);
         }
+    }
+
+    /// Gives our word for the accounts of ours for which something leaves.
+    fn vouch(&mut self) {
+        let now = clock::now();
+        for (server, account) in self.outbound.unvouched(now) {
+            let word = self.word_for(server, account, now);
+            self.outbound.vouch(server, account, word);
+        }
+    }
+
+    fn word_for(
+        &self,
+        server: ServerId,
+        account: AccountId,
+        now: Timestamp,
+    ) -> Option<(Vec<u8>, Timestamp)> {
+        let view = self.ground.readers.store.view().ok()?;
+        (&view as &dyn Snapshot).account(account).ok()??;
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).ok()?;
+        let ends_at = now.after_ms(TOKEN_LIFE_MS);
+        let setting = &self.ground.setting;
+        let claim = UserClaim {
+            issuer: setting.us,
+            subject: account,
+            // Our own calls are made by us.
+            holder: setting.keys.public(),
+            audience: server,
+            scope: Vec::new(),
+            nonce,
+            issued_at: now,
+            ends_at,
+        };
+        Some((issue_user(&setting.keys, &claim), ends_at))
     }
 
     pub(super) fn deliver(&mut self, effect: PostEffect) {
@@ -209,8 +248,12 @@ impl Hub {
             self.entries.get(&server).and_then(|entry| entry.limit).unwrap_or(self.ground.limit);
         let setting = self.ground.setting.clone();
         let our_key = setting.keys.public();
-        let door = Door { us: setting.us, key: &our_key, server, server_key: &key, limit };
+        let keys = &self.keys;
+        let door = Door { us: setting.us, key: &our_key, server, server_key: &key, limit, keys };
         let effects = self.inbound.received(now, door, id, batch);
+        for _ in 0..self.inbound.take_bad_words(server) {
+            self.fault(key, "bad_token");
+        }
         let (calls_made, over_limit) = self.inbound.counted(now, server);
         self.note(server, |contact| {
             contact.last_at = Some(now);

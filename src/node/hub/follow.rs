@@ -36,6 +36,7 @@ impl Hub {
                     command: "feed.pull".to_owned(),
                     args,
                     patience_ms: None,
+                    user: None,
                 };
                 let deadline_at = clock::now().after_ms(10_000);
                 let root = root_of(self.fresh_job());
