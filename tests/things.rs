@@ -1,5 +1,6 @@
 //! Types, elements, and what they are to each other: parents, groups, sets, selections, timers and
-//! questions to people. One node, a real process.
+//! questions to people; and what the system has of its own. One node, a real process, and a second
+//! one where another server is asked.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must end, and say where")]
 
@@ -11,6 +12,7 @@ use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use freehold::model::ServerId;
 use serde_json::{Value as Json, json};
 use support::{Node, Said, path, said};
 
@@ -153,8 +155,8 @@ fn what_no_parent_can_be_is_refused_and_nothing_is_published() {
     done(&node, "element create court --name court");
     assert_eq!(value(&node, "court rate"), 5);
     let after = done(&node, "type ls")["items"].clone();
-    let court = after.as_array().unwrap().len() - 1;
-    assert_eq!(after.as_array().unwrap()[..court], before.as_array().unwrap()[..]);
+    let others = after.as_array().unwrap().iter().filter(|held| held["name"] != "alice:court");
+    assert!(others.eq(before.as_array().unwrap()), "{before} became {after}");
 }
 
 #[test]
@@ -2021,6 +2023,335 @@ fn a_write_that_was_refused_contradicts_nobody() {
     assert_eq!(value(&node, "third score"), 1);
 }
 
+// What the system has of its own.
+
+#[test]
+fn accounts_groups_servers_and_worlds_have_elements_of_the_systems_types() {
+    let node = two_gardens();
+    done(&node, "group add friends --as alice");
+    let table = [
+        ("account", "bob", element_in(&node, "account show bob")),
+        ("account", "server", element_in(&node, "account show server")),
+        ("group", "alice", element_in(&node, "group show alice:friends")),
+        ("world", "bob", element_in(&node, "world show bob/house")),
+        ("server", "server", own_element(&node)),
+    ];
+
+    for (of, owner, id) in &table {
+        let shown = done(&node, &format!("element show {id}"));
+
+        assert_eq!((&shown["type"], &shown["owner"]), (&json!(of), &json!(owner)), "{shown}");
+    }
+
+    let ids: BTreeSet<&String> = table.iter().map(|(_, _, id)| id).collect();
+    assert_eq!(ids.len(), table.len(), "two of them are one");
+    let types = names_of(&done(&node, "type ls"));
+    for (of, _, _) in &table {
+        let name = format!("server:{of}");
+        assert!(types.split(',').any(|listed| listed == name), "{name}: {types}");
+    }
+    let group = &table[2].2;
+    done(&node, "group rm friends --as alice");
+    refused(&node, &format!("element show {group} --as alice"), 4, "not_found");
+}
+
+#[test]
+fn the_element_of_a_world_is_named_by_the_world_and_is_no_thing_in_it() {
+    let node = two_gardens();
+    let id = element_in(&node, "world show alice/garden");
+    let listed = || names_of(&done(&node, "element ls --world alice/garden --as alice"));
+    let counted = || done(&node, "world show alice/garden")["elements"].clone();
+
+    done(&node, "element set alice/garden description green --as alice");
+
+    for name in ["alice/garden", &id] {
+        assert_eq!(value(&node, &format!("{name} description --as bob")), "green", "{name}");
+        let words = format!("element set {name} description grey --as bob");
+        refused(&node, &words, 5, "not_permitted");
+    }
+    assert_eq!((listed(), counted()), (String::new(), json!(0)));
+    publish(&node, THING);
+    done(&node, "element create thing --name gnome --as alice");
+    assert_eq!((listed(), counted()), ("gnome".to_owned(), json!(1)));
+    refused(&node, "world rm alice/garden --as alice", 8, "conflict");
+    done(&node, "element destroy gnome --as alice");
+    done(&node, "world rm alice/garden --as alice");
+    for name in ["alice/garden", &id] {
+        refused(&node, &format!("element show {name} --as bob"), 4, "not_found");
+    }
+}
+
+#[test]
+fn an_element_becomes_one_of_a_child_of_its_type_and_keeps_what_it_has() {
+    let node = two_gardens();
+    for text in [EGG, BIRD, "name = \"stone\"\n"] {
+        publish(&node, text);
+    }
+    done(&node, "element create egg --name it --value size=3 --as alice");
+    let becomes = |to: &str, who: &str| format!("element become alice/garden/it {to} --as {who}");
+    let is = || text(&done(&node, "element show it --as alice"), "type");
+    let table = [
+        ("stone", "alice", 8, "conflict"),
+        ("nosuch", "alice", 4, "not_found"),
+        ("alice:bird", "bob", 5, "not_permitted"),
+    ];
+
+    for (to, who, exit, code) in table {
+        refused(&node, &becomes(to, who), exit, code);
+        assert_eq!(is(), "egg", "{to} by {who}");
+    }
+    done(&node, "element set it shut true --as alice");
+    let problem = refused(&node, &becomes("bird", "alice"), 5, "refused");
+    assert_eq!((problem["detail"].as_str(), is()), (Some("it is not time"), "egg".into()));
+    done(&node, "element set it shut false --as alice");
+    assert_eq!(done(&node, &becomes("bird", "alice"))["type"], "bird");
+
+    assert_eq!(is(), "bird");
+    assert_eq!(done(&node, "action call it fly --as alice")["result"], json!({"wings": 2}));
+    for selection in ["type = bird", "type = egg", "type = bird and size = 3"] {
+        assert_eq!(select(&node, selection), "it", "{selection}");
+    }
+    // What it is already it does not become, and nobody hears of that; there is no way back.
+    done(&node, &becomes("bird", "alice"));
+    refused(&node, &becomes("egg", "alice"), 8, "conflict");
+    assert_eq!(value(&node, "it heard --as alice"), "before bird,after bird,");
+}
+
+#[test]
+fn what_stands_for_a_thing_takes_on_actions_of_its_owner() {
+    let node = garden();
+    done(&node, "group add friends");
+    let table = [
+        ("account", "alice", element_in(&node, "account show alice")),
+        ("group", "alice", element_in(&node, "group show friends")),
+        ("world", "alice", element_in(&node, "world show garden")),
+        ("server", "server", own_element(&node)),
+    ];
+
+    for (of, who, id) in table {
+        let own = format!("name = \"my-{of}\"\nparents = [\"server:{of}\"]\n");
+        let greet = "on = \"event:greet\"\nscript = 'return { of = element.type }'";
+        publish_as(&node, who, &format!("{own}\n[actions.greet]\n{greet}\n"));
+        done(&node, &format!("element become {id} my-{of} --as {who}"));
+
+        let greeted = done(&node, &format!("action call {id} greet --as {who}"));
+
+        assert_eq!(greeted["result"], json!({"of": format!("my-{of}")}));
+    }
+    assert_eq!(done(&node, "element ls")["items"], json!([]));
+    assert_eq!(done(&node, "world show garden")["elements"], 0);
+}
+
+#[test]
+fn every_element_that_listens_hears_of_each_start_once() {
+    let mut node = garden();
+    for text in [
+        ENGINE,
+        BROKEN,
+        "name = \"trailer\"\nparents = [\"engine\"]\n",
+        "name = \"town\"\nparents = [\"server:world\", \"engine\"]\n",
+    ] {
+        publish(&node, text);
+    }
+    // One that fails keeps nobody else from hearing.
+    things_of(&node, "broken", "zeroth");
+    things_of(&node, "engine", "first second");
+    things_of(&node, "trailer", "third");
+    done(&node, "element become alice/garden town");
+    let listeners = ["first", "second", "third", "alice/garden"];
+
+    for starts in 1..=2 {
+        node.kill();
+        node.restart();
+
+        for name in listeners {
+            node.until(&["element", "get", name, "starts"], |got| got["value"] == starts);
+            assert_eq!(done(&node, &format!("timer ls {name}"))["items"], json!([]), "{name}");
+        }
+    }
+    node.until(&["status"], |status| status["jobs"] == 0);
+    for name in listeners {
+        assert_eq!(value(&node, &format!("{name} starts")), 2, "{name}");
+        assert_eq!(value(&node, &format!("{name} server")), node.ready["server_id"], "{name}");
+    }
+}
+
+#[test]
+fn an_event_is_defined_by_the_owner_of_its_type_and_holds_from_then_on() {
+    let node = two_gardens();
+    publish(&node, GAUGE);
+    done(&node, "element create gauge --name gauge --as alice");
+    let heard = || value(&node, "gauge heard --as alice");
+    let send = "event send gauge reading --as alice";
+    let define = "event define reading --type alice:gauge";
+    let table = [
+        ("--as bob", 5, "not_permitted"),
+        ("--paths $.[ --as alice", 2, "usage"),
+        ("--all_keys a --required_keys b --as alice", 2, "usage"),
+        ("--parent nosuch --as alice", 1, "bad_type"),
+    ];
+    for (words, exit, code) in table {
+        refused(&node, &format!("{define} {words}"), exit, code);
+    }
+    assert_eq!(names_of(&done(&node, "event ls alice:gauge")), "sound");
+    refused(&node, send, 4, "not_found");
+
+    let words = "--all_keys a --all_keys b --required_keys a --paths $.a --parent sound";
+    let defined = done(&node, &format!("{define} {words} --as alice"));
+
+    assert_eq!((&defined["name"], &defined["revision"]), (&json!("reading"), &json!(2)));
+    let reading = json!({
+        "name": "reading",
+        "all_keys": ["a", "b"],
+        "required_keys": ["a"],
+        "paths": ["$.a"],
+        "parent": "sound",
+        "every_ms": null,
+    });
+    assert_eq!(done(&node, "event ls alice:gauge")["items"][0], reading);
+    refused(&node, send, 2, "usage");
+    refused(&node, &format!("{send} --data b=1"), 2, "usage");
+    refused(&node, &format!("{send} --data a=1 --data c=1"), 2, "unknown_field");
+    assert_eq!(heard(), 0);
+    done(&node, &format!("{send} --data a=1"));
+    assert_eq!(heard(), 1);
+    // The type has an element: what is defined stays as it is.
+    refused(&node, &format!("{define} --all_keys z --as alice"), 8, "type_in_use");
+}
+
+#[test]
+fn where_nobody_is_named_the_only_account_acts_else_the_servers_own() {
+    let node = Node::start("attic", &[]);
+    let seen = || {
+        let status = done(&node, "status");
+        let accounts = sorted(&names_of(&done(&node, "account ls")));
+        (status["accounts"].clone(), status["worlds"].clone(), accounts)
+    };
+    assert_eq!(seen(), (json!(0), json!(0), sorted("")));
+
+    let mut made = Vec::new();
+    for (account, world) in [(None, "first"), (Some("alice"), "second"), (Some("bob"), "third")] {
+        if let Some(name) = account {
+            done(&node, &format!("account add {name}"));
+        }
+        made.push(text(&done(&node, &format!("world add {world}")), "name"));
+    }
+
+    assert_eq!(made, ["server/first", "alice/second", "server/third"]);
+    assert_eq!(seen(), (json!(2), json!(3), sorted("alice,bob")));
+    refused(&node, "account rm server", 8, "conflict");
+    refused(&node, "account add server", 8, "name_taken");
+}
+
+#[test]
+fn a_group_is_heard_for_by_its_own_element_and_by_its_owners_when_it_is_made() {
+    let node = two_gardens();
+    for (name, of) in [("person", "account"), ("guild", "group")] {
+        let named = format!("\"{name}\"\nparents = [\"server:{of}\"]");
+        let own = WARDEN.replace("\"warden\"", &named);
+        publish(&node, &format!("{own}{}", deciding(&GROUP_EVENTS)));
+    }
+    let heard = |id: &str| value(&node, &format!("{id} heard --as alice"));
+    let at_the_second_try = |id: &str, kind: &str, words: &str| {
+        let words = format!("{words} --as alice");
+        done(&node, &format!("element set {id} refuses {kind} --as alice"));
+        let problem = refused(&node, &words, 5, "refused");
+        assert_eq!(problem["detail"], format!("no {kind}"));
+        done(&node, &format!("element set {id} refuses nothing --as alice"));
+        done(&node, &words);
+    };
+    let alice = element_in(&node, "account show alice");
+    done(&node, &format!("element become {alice} person --as alice"));
+
+    at_the_second_try(&alice, "group_creation", "group add friends");
+
+    let friends = element_in(&node, "group show alice:friends");
+    done(&node, &format!("element become {friends} guild --as alice"));
+    let mut told = String::new();
+    for (kind, words) in [
+        ("group_member_added", "group member friends bob"),
+        ("group_admin_added", "group member friends bob --admin"),
+        ("group_admin_removed", "group member friends bob --admin --remove"),
+        ("group_member_removed", "group member friends bob --remove"),
+    ] {
+        at_the_second_try(&friends, kind, words);
+        told.push_str(&format!("{kind},"));
+        assert_eq!(heard(&friends), told);
+    }
+    at_the_second_try(&friends, "group_destruction", "group rm friends");
+    refused(&node, &format!("element show {friends} --as alice"), 4, "not_found");
+    assert_eq!(heard(&alice), "group_creation,");
+}
+
+#[test]
+fn who_is_in_a_group_is_shown_to_its_owner_its_members_and_the_operator() {
+    let node = two_gardens();
+    done(&node, "account add carol");
+    done(&node, "group add friends --as alice");
+    done(&node, "group member friends bob --as alice");
+    let table = [
+        ("alice", "--account alice", true),
+        ("bob", "--account bob", true),
+        ("carol", "--account carol", false),
+        ("operator", "--admin", true),
+    ];
+
+    for (name, rights, sees) in table {
+        let key = text(&done(&node, &format!("key add {name} {rights}")), "key");
+        let group = json!({"group": "alice:friends"});
+
+        let (status, shown) = by_key(&node, &key, "group.show", group);
+
+        let members = &shown["result"]["members"];
+        assert_eq!((status, members.is_null()), (200, !sees), "{name}: {shown}");
+        assert_eq!(members[0]["name"], json!(sees.then_some("bob")), "{name}: {shown}");
+    }
+}
+
+#[test]
+fn what_a_person_is_asked_is_seen_by_who_follows_the_events() {
+    let node = garden();
+    publish(&node, DOOR);
+    let door = text(&done(&node, "element create door --name door"), "id");
+    let alice = text(&done(&node, "account show alice"), "id");
+    let followed = node.events(&[]);
+    // Only what happens from now on is told, and following takes a moment to begin.
+    let noise = ["element", "set", "alice/garden", "description", "noisy"];
+    node.until(&noise, |_| !followed.so_far().is_empty());
+
+    let caller = calling(&node, "element set door open true --timeout 60s");
+    let entry = question(&node);
+    done(&node, &format!("approve {}", text(&entry, "id")));
+    assert_eq!(answered(caller).exit, 0);
+
+    let seen = followed.until(|events| events.iter().any(|event| event["attribute"] == "open"));
+    let asked: Vec<&Json> = seen.iter().filter(|event| event["kind"] == "question").collect();
+    let [asked] = asked.as_slice() else { panic!("{seen:#?}") };
+    let want = json!({"entry": entry["id"], "asks": entry["asks"], "owner": alice});
+    assert_eq!((&asked["element"], &asked["value"]), (&json!(door), &want));
+}
+
+#[test]
+fn who_asks_another_server_in_vain_is_told_of_the_error() {
+    let attic = garden();
+    let cellar = Node::start("cellar", &[&attic]);
+    done(&cellar, "account add bob");
+    done(&cellar, "world add house");
+    publish_as(&cellar, "bob", CURIOUS);
+    done(&cellar, "element create curious --name curious");
+    let table = [("wonder", 0, "shine"), ("look", 0, "on"), ("insist", 5, "shine")];
+
+    let mut told = String::new();
+    for (event, exit, call) in table {
+        let said = cellar.say(&["event", "send", "curious", event]);
+
+        assert_eq!(said.exit, exit, "{event}: {said:?}");
+        told.push_str(&format!("alice/garden/nosuch {call} not_offered,"));
+        let errors = ["element", "get", "curious", "errors"];
+        cellar.until(&errors, |got| got["value"] == told.as_str());
+    }
+}
+
 // What they are about.
 
 const PLANT: &str = r#"
@@ -3007,6 +3338,118 @@ end
 '''
 "#;
 
+const EGG: &str = r#"
+name = "egg"
+
+[attributes.size]
+kind = "integer"
+default = 1
+index = true
+
+[attributes.shut]
+kind = "bool"
+default = false
+
+[attributes.heard]
+kind = "string"
+default = ""
+
+[actions.hatching]
+on = "before:parent_on"
+script = '''
+if get("shut") then
+  refuse("it is not time")
+end
+set("heard", get("heard") .. "before " .. event.part .. ",")
+'''
+
+[actions.hatched]
+on = "after:parent_on"
+script = 'set("heard", get("heard") .. "after " .. event.part .. ",")'
+"#;
+
+const BIRD: &str = r#"
+name = "bird"
+parents = ["egg"]
+
+[attributes.wings]
+kind = "integer"
+default = 2
+
+[actions.fly]
+on = "event:fly"
+script = 'return { wings = get("wings") }'
+"#;
+
+const ENGINE: &str = r#"
+name = "engine"
+
+[attributes.starts]
+kind = "integer"
+default = 0
+
+[attributes.server]
+kind = "string"
+default = ""
+
+[actions.start]
+on = "after:node_started"
+script = '''
+set("starts", get("starts") + 1)
+set("server", event.server)
+'''
+"#;
+
+const BROKEN: &str = r#"
+name = "broken"
+
+[actions.start]
+on = "after:node_started"
+script = 'error("it does not start")'
+"#;
+
+const GAUGE: &str = r#"
+name = "gauge"
+
+[attributes.heard]
+kind = "integer"
+default = 0
+
+[events.sound]
+
+[actions.hear]
+on = "event:sound"
+script = 'set("heard", get("heard") + 1)'
+"#;
+
+/// Asks another server for what is not there, and notes what it is told of that.
+const CURIOUS: &str = r#"
+name = "curious"
+
+[attributes.errors]
+kind = "string"
+default = ""
+
+[actions.wonder]
+on = "event:wonder"
+script = 'pcall(ask, "alice@attic/garden/nosuch", "shine", {})'
+
+[actions.look]
+on = "event:look"
+script = 'pcall(get, "on", "alice@attic/garden/nosuch")'
+
+[actions.insist]
+on = "event:insist"
+script = 'ask("alice@attic/garden/nosuch", "shine", {})'
+
+[actions.told]
+on = "after:remote_error"
+script = '''
+local told = event.element .. " " .. event.call .. " " .. event.problem.code
+set("errors", get("errors") .. told .. ",")
+'''
+"#;
+
 /// For each kind an action that may refuse it, and one that notes that it has happened.
 fn wardens(kinds: &[&str]) -> String {
     let action = |kind: &&str| {
@@ -3021,6 +3464,19 @@ fn wardens(kinds: &[&str]) -> String {
         }
         format!(
             "{before}\n[actions.after_{kind}]\non = \"after:{kind}\"\nscript = '''\n\
+             set(\"heard\", get(\"heard\") .. \"{kind},\")\n'''\n"
+        )
+    };
+    kinds.iter().map(action).collect()
+}
+
+/// The same for elements that say themselves what they refuse.
+fn deciding(kinds: &[&str]) -> String {
+    let action = |kind: &&str| {
+        format!(
+            "\n[actions.before_{kind}]\non = \"before:{kind}\"\nscript = '''\n\
+             if get(\"refuses\") == \"{kind}\" then\nrefuse(\"no {kind}\")\nend\n'''\n\
+             \n[actions.after_{kind}]\non = \"after:{kind}\"\nscript = '''\n\
              set(\"heard\", get(\"heard\") .. \"{kind},\")\n'''\n"
         )
     };
@@ -3064,6 +3520,17 @@ fn value(node: &Node, words: &str) -> Json {
 
 fn text(json: &Json, key: &str) -> String {
     json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
+}
+
+/// The id of the element that stands for what is shown.
+fn element_in(node: &Node, words: &str) -> String {
+    text(&done(node, words), "element")
+}
+
+/// The id of the element that stands for the node's own server.
+fn own_element(node: &Node) -> String {
+    let us: ServerId = serde_json::from_value(node.ready["server_id"].clone()).unwrap();
+    us.element().to_string()
 }
 
 fn try_publish(node: &Node, who: &str, text: &str) -> Said {

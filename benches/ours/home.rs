@@ -89,6 +89,7 @@ pub(crate) fn element(number: u64, charge: u64) -> (Key, Change) {
         attributes_off: BTreeSet::new(),
         parents_off: BTreeSet::new(),
         in_sets: 0,
+        home: None,
     };
     (Key::Element(WORLD, id), Some(Row::Element(Arc::new(element))))
 }
@@ -115,6 +116,8 @@ fn household() -> Result<Changes, Fault> {
         own: None,
         parents: Vec::new(),
         retired_at: None,
+        home: None,
+        above: Vec::new(),
     };
     let rows = [
         (Key::Node, Row::Node(Arc::new(node))),

@@ -66,6 +66,7 @@ fn kind_of(body: &Body) -> &'static str {
         Body::Script { .. } => "script",
         Body::Call(_) => "call",
         Body::Ask(_) => "ask",
+        Body::Home => "home",
     }
 }
 

@@ -84,6 +84,9 @@ fn create_many(
 
 pub(super) fn destroy(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
+    if let Some(home) = element.home {
+        return super::share::remove_copy(step, &element, home);
+    }
     check_owner(step, &element, "destroy")?;
     step.destroy_element(&element)?;
     Ok(json!({"id": element.id}))
@@ -101,6 +104,7 @@ pub(super) fn check_owner(step: &Step<'_>, element: &Element, what: &str) -> Res
 pub(super) fn give(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     check_owner(step, &element, "give away")?;
+    step.check_thing(&element)?;
     let account = step.account_here(step.word("account"))?;
     let data = json!({"old": element.owner, "new": account.id});
     if account.id != element.owner {
@@ -110,6 +114,7 @@ pub(super) fn give(step: &mut Step<'_>) -> Result<Json, Halt> {
             let given = Element { owner: account.id, ..current };
             // What the old owner set going does not run in the new one's name.
             step.stop_own_timers(&given)?;
+            step.take_copies_back(given.id)?;
             step.put(Key::Element(given.world, given.id), Row::Element(Arc::new(given)))
         })?;
     }

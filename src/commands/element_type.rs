@@ -9,7 +9,7 @@ use crate::model::{
     with_parents,
 };
 use crate::script::{bad_type, read_type};
-use crate::step::{Actor, Halt, Step};
+use crate::step::{Actor, Halt, Step, is_system_type};
 
 /// Parents above each other at most.
 const DEPTH_MAX: usize = 16;
@@ -71,6 +71,8 @@ pub(super) fn publish_definition(
             own: (!ids.is_empty()).then(|| Arc::new(own)),
             parents: ids,
             retired_at: None,
+            home: None,
+            above: Vec::new(),
         },
     };
     check_references(&next.definition)?;
@@ -83,6 +85,9 @@ pub(super) fn publish_definition(
         step.grow(held, &next)?;
     }
     step.put(Key::Type(id), Row::Type(Arc::new(next)))?;
+    if before.is_none_or(|before| before.revision != revision) {
+        super::share::send_again(step, id)?;
+    }
     pass_on(step, id, 0)?;
     Ok(json!({"id": id, "name": name, "revision": revision}))
 }
@@ -99,6 +104,10 @@ fn parents(step: &Step<'_>, own: &Definition) -> Result<Vec<Arc<TypeDefinition>>
     let mut found = Vec::new();
     for name in &own.parents {
         let parent = step.element_type(name, None)?;
+        if parent.home.is_some() {
+            let says = format!("the type '{name}' is of another server: it cannot be a parent here");
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
         let group = &parent.definition.create_group;
         if step.acting()?.id != parent.owner
             && step.is_owners_alone(Actor::Caller, group, &parent)?
@@ -145,7 +154,7 @@ fn check_groups(step: &Step<'_>, own: &Definition, owner: AccountId) -> Result<(
 }
 
 /// Checks that what actions listen to is there, in the file or in a parent.
-fn check_references(definition: &Definition) -> Result<(), Halt> {
+pub(super) fn check_references(definition: &Definition) -> Result<(), Halt> {
     for action in definition.actions.values() {
         if let Some(name) = &action.attribute
             && !definition.attributes.contains_key(name)
@@ -218,6 +227,7 @@ fn pass_on(step: &mut Step<'_>, id: TypeId, depth: usize) -> Result<(), Halt> {
             let next = TypeDefinition { revision, definition, ..held.as_ref().clone() };
             step.grow(&held, &next)?;
             step.put(Key::Type(child), Row::Type(Arc::new(next)))?;
+            super::share::send_again(step, child)?;
             pass_on(step, child, depth + 1)?;
         }
     }
@@ -233,6 +243,7 @@ pub(super) fn retire(step: &mut Step<'_>) -> Result<Json, Halt> {
     let retired_at = held.retired_at.or(Some(step.now));
     let retired = TypeDefinition { retired_at, ..held.as_ref().clone() };
     step.put(Key::Type(held.id), Row::Type(Arc::new(retired)))?;
+    super::share::send_again(step, held.id)?;
     Ok(json!({"id": held.id, "retired_at": retired_at.map(|at| at.to_string())}))
 }
 
@@ -242,6 +253,8 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
         step,
         |id| Key::Type(TypeId::from_bytes(id)),
         |row| match row {
+            // What the system has of its own is named where it is of use.
+            Row::Type(held) if is_system_type(held.id) => None,
             Row::Type(held) => {
                 let owner = stored.account(held.owner).ok().flatten();
                 Some(json!({
@@ -267,6 +280,8 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "hash": hex(&held.definition.hash()),
         "parents": held.parents,
         "retired_at": held.retired_at.map(|at| at.to_string()),
+        "home": held.home,
+        "holders": super::share::holders_json(step, held.id)?,
         "definition": definition,
     }))
 }

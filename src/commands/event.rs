@@ -7,7 +7,7 @@ use serde_json_path::JsonPath;
 
 use super::action::object;
 use crate::model::{
-    Caller, Code, Element, EventDefinition, Json, On, Problem, TimerDoes, parse_duration_ms,
+    Caller, Code, Definition, Element, EventDefinition, Json, On, Problem, TimerDoes, parse_duration_ms,
 };
 use crate::step::{Actor, Halt, Replies, Step, Target, not_offered};
 
@@ -66,11 +66,12 @@ pub(super) fn define(step: &mut Step<'_>) -> Result<Json, Halt> {
         required_keys: texts("required_keys").unwrap_or_default(),
         paths: texts("paths").unwrap_or_default(),
         parent: step.text("parent").map(str::to_owned),
-        every_ms: None,
+        every_ms: held.own().events.get(name.as_str()).and_then(|before| before.every_ms),
     };
     check_definition(&event)?;
     let mut own = held.own().clone();
     own.events.insert(name.to_string(), event);
+    check_events(&own, name.as_str())?;
     let published = super::element_type::publish_definition(step, held.owner, own)?;
     Ok(json!({"id": held.id, "name": name, "revision": published["revision"]}))
 }
@@ -87,6 +88,24 @@ fn check_definition(event: &EventDefinition) -> Result<(), Halt> {
         if let Err(error) = JsonPath::parse(path) {
             return bad(format!("'{path}' is no JSON path: {error}"));
         }
+    }
+    Ok(())
+}
+
+/// Events of one type at most.
+const EVENTS_MAX: usize = 256;
+
+/// Checks that a type has room for an event, and that none is its own ancestor.
+fn check_events(own: &Definition, name: &str) -> Result<(), Halt> {
+    let parent = |name: &String| own.events.get(name)?.parent.clone();
+    let above = std::iter::successors(parent(&name.to_owned()), parent);
+    if above.take(EVENTS_MAX).any(|event| event == name) {
+        let says = format!("'{name}' would be its own ancestor");
+        return Err(Problem::new(Code::Usage, says).into());
+    }
+    if own.events.len() > EVENTS_MAX {
+        let says = format!("a type has at most {EVENTS_MAX} events");
+        return Err(Problem::new(Code::OverLimit, says).into());
     }
     Ok(())
 }

@@ -124,9 +124,10 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
             step.change(Key::GroupMember(group.id, account), None)?;
         }
         step.change(Key::GroupName(group.owner, group.name.key()), None)?;
-        step.change(Key::Group(group.id), None)?;
-        step.remove_system_element(step.system_world(), group.id.element())
+        step.change(Key::Group(group.id), None)
     })?;
+    // It has heard of its end.
+    step.remove_system_element(step.system_world(), held.id.element())?;
     Ok(json!({"id": held.id}))
 }
 

@@ -16,6 +16,7 @@ mod page;
 mod protection;
 mod server;
 mod set;
+mod share;
 mod system;
 mod timer;
 mod token;
@@ -110,6 +111,19 @@ pub fn find(name: &str) -> Option<Command> {
         "protection.offer" => protection::offer,
         "protection.accept" => protection::accept,
         "protection.refuse" => protection::refuse,
+        "type.share" => share::share,
+        "type.unshare" => share::unshare,
+        "type.receive" => share::receive,
+        "type.held" => share::held,
+        "type.forget" => share::forget,
+        "type.ask" => share::ask,
+        "action.run" => share::run,
+        "action.decide" => share::decide,
+        "element.share" => share::share_element,
+        "element.unshare" => share::unshare_element,
+        "element.receive" => share::receive_element,
+        "element.forget" => share::forget_element,
+        "element.gone" => share::gone,
         "token.ls" => token::ls,
         "token.show" => token::show,
         "token.permit" => token::permit,

@@ -77,7 +77,8 @@ fn store(
 ) -> Result<(), Halt> {
     let issued = *blake3::hash(issued).as_bytes();
     let row = Protection { list: list.clone(), server, state, issued, held, since: step.now };
-    step.put(Key::Protection(server, list.key()), Row::Protection(Arc::new(row)))
+    step.put(Key::Protection(server, list.key()), Row::Protection(Arc::new(row)))?;
+    super::share::list_changed(step, list, server)
 }
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -133,6 +134,7 @@ pub(super) fn end(
     let ended = Protection { state, since: step.now, held: Vec::new(), ..row.clone() };
     step.put(Key::Protection(row.server, row.list.key()), Row::Protection(Arc::new(ended)))?;
     forget_copies(step, row.server)?;
+    super::share::list_changed(step, &row.list, row.server)?;
     if told {
         let tell = step.tell_of(row.server, "protection.refuse", json!({"list": row.list}))?;
         step.tell(tell);
@@ -280,6 +282,7 @@ pub(super) fn accept(step: &mut Step<'_>) -> Result<Json, Halt> {
                 ..held.as_ref().clone()
             };
             step.put(Key::Protection(server.id, list.key()), Row::Protection(Arc::new(row)))?;
+            super::share::list_changed(step, &list, server.id)?;
             Ok(json!({"state": ProtectionState::Active}))
         }
         Some(_) | None => {
@@ -305,6 +308,7 @@ pub(super) fn refuse(step: &mut Step<'_>) -> Result<Json, Halt> {
     let row = Protection { state, held: Vec::new(), since: step.now, ..held.as_ref().clone() };
     step.put(Key::Protection(server.id, list.key()), Row::Protection(Arc::new(row)))?;
     forget_copies(step, server.id)?;
+    super::share::list_changed(step, &list, server.id)?;
     Ok(json!({"state": state}))
 }
 

@@ -15,8 +15,8 @@ use crate::step::{Halt, Step};
 
 const NONE: [u8; 16] = [0; 16];
 const ALL: [u8; 16] = [0xff; 16];
-/// Accounts, groups, servers and worlds that get their elements at once.
-const FOUND_MAX: usize = 10_000;
+/// Accounts, groups, servers and worlds, each, that get elements when a home of before is opened.
+const FOUND_MAX: usize = 5_000;
 /// Types that are looked through for those who listen to the start.
 const TYPES_MAX: usize = 10_000;
 /// Elements that hear of the start, in one call; the rest follows.
@@ -262,6 +262,8 @@ fn make_type(step: &mut Step<'_>, of: SystemType, owner: AccountId) -> Result<()
         own: None,
         parents: Vec::new(),
         retired_at: None,
+        home: None,
+        above: Vec::new(),
     };
     step.put(Key::TypeName(owner, name.key()), Row::Id(*of.id().as_bytes()))?;
     step.put(Key::Type(of.id()), Row::Type(Arc::new(made)))

@@ -36,7 +36,7 @@ pub(super) fn end(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let items: Vec<Json> = visitors(step)?.iter().map(|held| shown(step, held)).collect();
+    let items: Vec<Json> = step.visitors()?.iter().map(|held| shown(step, held)).collect();
     Ok(json!({"items": items, "next": null}))
 }
 
@@ -58,21 +58,9 @@ fn shown(step: &Step<'_>, held: &Visitor) -> Json {
 
 /// For whom this server may act, or asked to.
 pub(super) fn held_here(step: &Step<'_>) -> Result<Vec<Json>, Halt> {
-    let all = visitors(step)?;
+    let all = step.visitors()?;
     let asked = all.iter().filter(|held| held.state != PermissionState::Known);
     Ok(asked.map(|held| shown(step, held)).collect())
-}
-
-fn visitors(step: &Step<'_>) -> Result<Vec<Arc<Visitor>>, Halt> {
-    let key = |bytes| Key::Visitor(AccountId::from_bytes(bytes));
-    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), VISITORS_MAX)?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(_, row)| match row {
-            Row::Visitor(held) => Some(held),
-            _ => None,
-        })
-        .collect())
 }
 
 /// A user of another server by id, by name here, or by `NAME@SERVER`.
@@ -81,18 +69,14 @@ pub(super) fn visitor_named(step: &mut Step<'_>, text: &str) -> Result<Option<Ar
     if let Ok(id) = key.parse() {
         return Ok(step.stored().visitor(id)?);
     }
-    let all = visitors(step)?;
+    let all = step.visitors()?;
     if let Some(held) = all.iter().find(|held| name_key(&held.name) == key) {
         return Ok(Some(held.clone()));
     }
     let Ok(Place { server: Some(server), words }) = Place::parse(text) else { return Ok(None) };
     let [name] = words.as_slice() else { return Ok(None) };
     let home = step.server(&server)?;
-    let fits = |held: &&Arc<Visitor>| {
-        let own = held.name.rsplit('.').next().map(name_key);
-        held.home == home.id && own.as_ref() == Some(name)
-    };
-    Ok(all.iter().find(fits).cloned())
+    Ok(all.iter().find(|held| held.is_called(home.id, name)).cloned())
 }
 
 /// Makes a user known here, or brings what is known up to date.
@@ -114,7 +98,7 @@ pub(super) fn know(
     let visitor = match held {
         Some(held) => Visitor { state, ends_at, ..held.as_ref().clone() },
         None => {
-            if visitors(step)?.len() >= VISITORS_MAX {
+            if step.visitors()?.len() >= VISITORS_MAX {
                 let says = "too many users of other servers are known here";
                 return Err(Problem::new(Code::OverLimit, says).into());
             }

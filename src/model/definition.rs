@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Json, Kind, KindMistake, Level};
-use super::{AccountId, Bounds, EventKind, Name, Timestamp, TypeId};
+use super::{AccountId, Bounds, EventKind, Name, ServerId, Timestamp, TypeId};
 
 /// Bytes of a value as JSON, where the type does not say.
 pub const VALUE_BYTES_DEFAULT: usize = 4_096;
@@ -200,6 +200,8 @@ pub enum Body {
     Call(CallBody),
     /// Waits until a person has answered this question.
     Ask(String),
+    /// Runs at the type's home, which is another server.
+    Home,
 }
 
 /// A listener to events.
@@ -229,6 +231,16 @@ pub struct Action {
     /// The ancestor that defined it.
     #[serde(default)]
     pub ancestor: Option<TypeId>,
+    /// Whether it runs where a copy of its type stands, instead of at the type's home.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub portable: bool,
+    /// Whether what it listens to is accepted, or refused, where it cannot run; none: as the event says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above_accepts: Option<bool>,
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Action {
@@ -245,7 +257,7 @@ impl Action {
                 action.attribute.clone(),
                 action.level,
                 action.priority,
-                (action.of_set, action.depth, action.ancestor),
+                (action.of_set, action.depth, action.ancestor, action.portable, action.above_accepts),
             )
         };
         body && head(self) == head(other)
@@ -377,6 +389,13 @@ pub struct TypeDefinition {
     /// Since when no elements are made from it any more.
     #[serde(default)]
     pub retired_at: Option<Timestamp>,
+    /// The server that it is at home on, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<ServerId>,
+    /// Events to which somebody listens there who cannot run or be asked here: about which attribute,
+    /// and whether they are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<(EventKind, Option<String>, bool)>,
 }
 
 impl TypeDefinition {

@@ -104,6 +104,10 @@ pub enum Key {
     Visitor(AccountId),
     /// What names such a user here, as names are told apart by eye.
     VisitorName(String),
+    /// A server that holds a type of ours.
+    TypeHolder(TypeId, ServerId),
+    /// A server that holds a copy of an element of ours.
+    ElementHolder(ElementId, ServerId),
 }
 
 impl Key {
@@ -153,7 +157,9 @@ impl Key {
             | Self::TypeChild(..)
             | Self::Permission(..)
             | Self::Visitor(_)
-            | Self::VisitorName(_) => false,
+            | Self::VisitorName(_)
+            | Self::TypeHolder(..)
+            | Self::ElementHolder(..) => false,
         }
     }
 }
@@ -332,7 +338,7 @@ pub enum Row {
     Turn(Arc<Turn>),
     /// Under [`Key::Account`].
     Account(Arc<Account>),
-    /// An id, under names and idempotency keys.
+    /// An id, under names and idempotency keys; of a world, under [`Key::ElementHolder`].
     Id([u8; 16]),
     /// Under [`Key::Secret`]: 32 bytes of an ed25519 key.
     Secret([u8; 32]),

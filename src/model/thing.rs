@@ -88,6 +88,9 @@ pub struct Element {
     /// How many sets it stands in.
     #[serde(default)]
     pub in_sets: u32,
+    /// The server where it is at home, where this is a copy that stands here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<ServerId>,
 }
 
 /// A loose collection of elements of one world, defined by an element of it.

@@ -80,3 +80,11 @@ pub struct Visitor {
     /// Since when they are known.
     pub since: Timestamp,
 }
+
+impl Visitor {
+    /// Whether this is who their home calls `name`, as names are compared.
+    pub fn is_called(&self, home: ServerId, name: &str) -> bool {
+        let own = self.name.rsplit('.').next().map(super::name_key);
+        self.home == home && own.as_deref() == Some(name)
+    }
+}

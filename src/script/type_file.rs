@@ -541,6 +541,7 @@ impl Reader<'_> {
                 "level",
                 "priority",
                 "portable",
+                "above",
                 "ask",
                 "script",
                 "refuse",
@@ -551,12 +552,8 @@ impl Reader<'_> {
                 "out",
             ],
         );
-        if table.get("portable").is_some_and(|item| item.as_bool() != Some(false)) {
-            self.mistake(
-                table.get("portable").and_then(Item::span),
-                "portable actions are not supported by this version",
-            );
-        }
+        let portable = self.flag(table, "portable");
+        let above = self.one_of(table, "above", &["accept", "refuse"]);
         let level = self.level(table, "level");
         if level.is_none() && table.get("level").is_none() {
             self.assumed.push(format!("{name}: level is private"));
@@ -592,6 +589,8 @@ impl Reader<'_> {
             depth: 0,
             defined_by: None,
             ancestor: None,
+            portable,
+            above_accepts: above.map(|above| above == "accept"),
         })
     }
 

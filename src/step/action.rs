@@ -92,6 +92,7 @@ impl Step<'_> {
             Body::Script { source, line } => self.run_script(listener, source, *line, data),
             Body::Call(call) => self.run_call(listener, call, data),
             Body::Ask(sentence) => self.ask_person(listener, sentence),
+            Body::Home => self.run_at_home(listener, data),
         }
     }
 

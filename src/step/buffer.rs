@@ -279,9 +279,10 @@ impl<'a> Step<'a> {
     /// Shares what is left of the root's budget among all that follows: together they may do no more
     /// than this step might have done itself.
     fn share_budget(&mut self) {
-        let parts = (self.sends.len() + self.tells.len()).max(1);
+        let parts = (self.sends.len() + self.errors.len() + self.tells.len()).max(1);
         let (count, events) = (parts as u64, u32::try_from(parts).unwrap_or(u32::MAX));
-        let roots = self.sends.iter_mut().map(|call| &mut call.root);
+        let calls = self.sends.iter_mut().chain(self.errors.iter_mut());
+        let roots = calls.map(|call| &mut call.root);
         for root in roots.chain(self.tells.iter_mut().map(|tell| &mut tell.root)) {
             root.budget.fuel = self.budget.fuel / count;
             root.budget.events = self.budget.events / events;

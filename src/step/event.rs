@@ -149,6 +149,9 @@ impl Step<'_> {
         attribute: Option<&str>,
         mut data: Json,
     ) -> Result<Json, Halt> {
+        if element_type.home.is_some() && self.exists(element, element_type) {
+            self.check_above(element_type, kind, attribute)?;
+        }
         for action in &self.listeners(element, element_type, &On::Before(kind), attribute) {
             let listener = Listener { element, element_type, action, event: None };
             self.run_listener(listener, &mut data)?;

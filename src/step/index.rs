@@ -126,6 +126,31 @@ impl Step<'_> {
         }
     }
 
+    /// Keeps what is beside an element's row up to date where it becomes one of another type, which is
+    /// a child of its own. Its timers stay.
+    pub(super) fn index_as(
+        &mut self,
+        from: &TypeDefinition,
+        old: &Element,
+        to: &TypeDefinition,
+        new: &Element,
+    ) -> Result<(), Halt> {
+        for (name, attribute) in &from.definition.attributes {
+            self.reindex_value(from, Some(old), None, name, attribute)?;
+        }
+        for (name, attribute) in &to.definition.attributes {
+            self.reindex_value(to, None, Some(new), name, attribute)?;
+        }
+        self.change(Key::ElementOf(old.type_id, old.world, old.id), None)?;
+        self.put(Key::ElementOf(new.type_id, new.world, new.id), Row::At(0))?;
+        for name in to.definition.events.keys() {
+            if !from.definition.events.contains_key(name) {
+                self.start_event(new, to, name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes an element and everything that is kept beside it.
     ///
     /// # Errors
@@ -136,6 +161,9 @@ impl Step<'_> {
         element_type: &TypeDefinition,
     ) -> Result<(), Halt> {
         self.forget_sets(element)?;
+        if element.home.is_none() {
+            self.take_copies_back(element.id)?;
+        }
         // Its actions may have written values of it to the last.
         let current = self.stored().element(element.world, element.id)?;
         self.reindex(element_type, Some(current.as_deref().unwrap_or(element)), None, None)?;

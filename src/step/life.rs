@@ -18,7 +18,7 @@ impl Step<'_> {
     /// # Errors
     /// They may not, or the type is retired.
     pub fn check_creation(
-        &self,
+        &mut self,
         actor: Actor,
         world: &World,
         element_type: &TypeDefinition,
@@ -38,7 +38,7 @@ impl Step<'_> {
     /// # Errors
     /// They may not, or the type is retired.
     pub fn check_making(
-        &self,
+        &mut self,
         actor: Actor,
         element_type: &TypeDefinition,
         owner: AccountId,
@@ -48,6 +48,13 @@ impl Step<'_> {
             let says =
                 format!("the type '{name}' is retired: no elements are made from it any more");
             return Err(Problem::new(Code::Conflict, says).into());
+        }
+        if super::is_system_type(element_type.id) {
+            let says = format!("what a {name} stands for makes its element");
+            return Err(Problem::new(Code::NotPermitted, says).into());
+        }
+        if let Some(home) = element_type.home {
+            return self.ask_making(actor, element_type, home);
         }
         let group = &element_type.definition.create_group;
         if owner != element_type.owner && self.is_owners_alone(actor, group, element_type)? {
@@ -115,6 +122,7 @@ impl Step<'_> {
             attributes_off: BTreeSet::new(),
             parents_off: BTreeSet::new(),
             in_sets: 0,
+            home: None,
         }
     }
 
@@ -130,7 +138,7 @@ impl Step<'_> {
         let kind = EventKind::ElementCreation;
         let data = life_data(element, element_type);
         let heard = |on: On| element_type.definition.listeners(&on, None).next().is_some();
-        if heard(On::Before(kind)) {
+        if heard(On::Before(kind)) || element_type.home.is_some() {
             self.fire_before(element, element_type, kind, None, data.clone())?;
         }
         if !element_type.used {
@@ -147,6 +155,23 @@ impl Step<'_> {
             self.wait_after(element, kind, None, data);
         }
         Ok(())
+    }
+
+    /// Lets a copy of another server's element stand here. Its values are at its home.
+    ///
+    /// # Errors
+    /// Too much changed.
+    pub fn put_copy(
+        &mut self,
+        copy: &Element,
+        element_type: &Arc<TypeDefinition>,
+    ) -> Result<(), Halt> {
+        self.mark_used(element_type)?;
+        if let Some(name) = &copy.name {
+            self.put(Key::ElementName(copy.world, name.key()), Row::Id(*copy.id.as_bytes()))?;
+        }
+        self.put(Key::ElementOf(copy.type_id, copy.world, copy.id), Row::At(0))?;
+        self.put(Key::Element(copy.world, copy.id), Row::Element(Arc::new(copy.clone())))
     }
 
     /// Notes that a type has elements, and so its parents: nothing of them may change from now on.
@@ -167,6 +192,7 @@ impl Step<'_> {
     /// # Errors
     /// One of them refuses.
     pub fn destroy_element(&mut self, element: &Element) -> Result<(), Halt> {
+        self.check_thing(element)?;
         let element_type = self.type_of(element.type_id)?;
         let kind = EventKind::ElementDestruction;
         let data = life_data(element, &element_type);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Halt, Step, not_offered};
 use crate::model::{
     Account, AccountId, Caller, Code, Element, ElementId, EntryId, Json, Key, Name, Place, Problem,
-    Question, Row, Server, ServerId, Snapshot, TypeDefinition, TypeId, World, WorldId,
+    Question, Row, Server, ServerId, Snapshot, TypeDefinition, TypeId, Visitor, World, WorldId,
     key_of_peer_id, name_key,
 };
 
@@ -392,6 +392,9 @@ impl Step<'_> {
         owner: Option<AccountId>,
     ) -> Result<Arc<TypeDefinition>, Halt> {
         let (account, name) = match text.split_once(':') {
+            Some((account, name)) if account.contains('@') => {
+                (Some(self.visitor_here(account)?), name)
+            }
             Some((account, name)) => (Some(self.local_account(&name_key(account))?.id), name),
             None => (None, text),
         };
@@ -420,6 +423,34 @@ impl Step<'_> {
             }
         }
         Err(missing("type", text).hint("see them with: freehold type ls").into())
+    }
+
+    /// The account behind `NAME@SERVER`, where it is known here.
+    fn visitor_here(&self, text: &str) -> Result<AccountId, Halt> {
+        let unknown = || missing("account", text);
+        let place = self.place(text)?;
+        let (Some(server), [name]) = (&place.server, place.words.as_slice()) else {
+            return Err(unknown().into());
+        };
+        let home = self.known_server(server)?.ok_or_else(unknown)?;
+        let found = self.visitors()?.into_iter().find(|held| held.is_called(home, name));
+        found.map(|held| held.account).ok_or_else(|| unknown().into())
+    }
+
+    /// Users of other servers who are known here.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn visitors(&self) -> Result<Vec<Arc<Visitor>>, Halt> {
+        let key = |bytes| Key::Visitor(AccountId::from_bytes(bytes));
+        let rows = self.stored().rows(&key(NONE), &key(ALL), LOOK_MAX)?;
+        Ok(rows
+            .into_iter()
+            .filter_map(|(_, row)| match row {
+                Row::Visitor(held) => Some(held),
+                _ => None,
+            })
+            .collect())
     }
 
     /// A type by its id.
@@ -459,7 +490,12 @@ impl Step<'_> {
         if let Some(server) = self.place_server(&place)? {
             return Ok(Target::There { server, name: place.at_home() });
         }
-        self.element_here(text).map(Target::Here)
+        let element = self.element_here(text)?;
+        Ok(match element.home {
+            // A copy: its values and its owner are at home.
+            Some(server) => Target::There { server, name: element.id.to_string() },
+            None => Target::Here(element),
+        })
     }
 
     /// A local element, by the same names without a server.
@@ -467,6 +503,15 @@ impl Step<'_> {
     /// # Errors
     /// There is none.
     pub fn element_here(&self, text: &str) -> Result<Arc<Element>, Halt> {
+        let element = self.element_or_copy(text)?;
+        if element.home.is_some() && self.scope.is_empty() && self.call.caller.server().is_some() {
+            // Of what is at home elsewhere we tell nobody.
+            return Err(missing("element", text).into());
+        }
+        Ok(element)
+    }
+
+    fn element_or_copy(&self, text: &str) -> Result<Arc<Element>, Halt> {
         let place = self.place(text)?;
         match place.words.as_slice() {
             [name] => match (
@@ -493,6 +538,18 @@ impl Step<'_> {
                 .hint("write ACCOUNT/WORLD/ELEMENT, or name the world with --world")
                 .into()),
         }
+    }
+
+    /// Every element with an id: the one of ours, or copies in several worlds.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn elements_with_id(&self, id: ElementId) -> Result<Vec<Arc<Element>>, Halt> {
+        let mut found = Vec::new();
+        for world in self.worlds()? {
+            found.extend(self.stored().element(world.id, id)?);
+        }
+        Ok(found)
     }
 
     /// An element by id alone: looked for in every world.

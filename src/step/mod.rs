@@ -15,6 +15,7 @@ mod remote;
 mod right;
 mod select;
 mod set;
+mod shared;
 mod system;
 mod timer;
 mod value;
@@ -27,6 +28,7 @@ pub use remote::outdated;
 pub use right::{Actor, not_offered};
 pub use select::{Page, SELECTED_MAX, check_count};
 pub use set::{End, Tie};
+pub use shared::{Above, above, above_default, outward_definition};
 pub use system::{is_system_type, stands_for_world};
 pub use value::Reading;
 

@@ -92,6 +92,8 @@ struct Query {
     world: WorldId,
     expr: Expr,
     source: Source,
+    /// Whether no type is asked for.
+    of_any_type: bool,
 }
 
 /// A page of what was selected.
@@ -113,7 +115,8 @@ impl Query {
                 .hint("write it like: type = lamp and on = true and charge >= 5")
         })?;
         let source = source(step, world, &selection)?;
-        Ok(Self { actor, world, expr: selection.0, source })
+        let of_any_type = selection.required_type().is_none();
+        Ok(Self { actor, world, expr: selection.0, source, of_any_type })
     }
 
     /// One page of what is selected, after `cursor`.
@@ -131,8 +134,8 @@ impl Query {
                 cursor = Some(place);
                 looked += 1;
                 let Some(element) = step.stored().element(self.world, id)? else { continue };
-                if stands_for_world(&element) && matches!(self.source, Source::World) {
-                    // It is found by its type or its id; among the things of a world it is none.
+                if self.of_any_type && stands_for_world(&element) {
+                    // It is found by its type; among the things of a world it is none.
                     continue;
                 }
                 let element_type = step.type_of(element.type_id)?;

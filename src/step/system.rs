@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Halt, Step};
 use crate::model::{
-    Account, AccountId, Element, ElementId, Key, Row, ServerId, SystemType, TimerDoes, TypeDefinition,
-    TypeId, WorldId,
+    Account, AccountId, Code, Element, ElementId, Key, Problem, Row, ServerId, SystemType, TimerDoes,
+    TypeDefinition, TypeId, WorldId,
 };
 
 impl Step<'_> {
@@ -83,11 +83,36 @@ impl Step<'_> {
         let from = self.type_of(element.type_id)?;
         let current = self.stored().element(element.world, element.id)?;
         let current = current.as_deref().unwrap_or(element).clone();
-        self.reindex(&from, Some(&current), None, None)?;
-        let changed = Element { type_id: to.id, ..current };
+        for (name, value) in &current.values {
+            let attribute = self.attribute(to, name)?;
+            let checked = attribute.check(value.clone());
+            if attribute.is_static || checked.is_err() {
+                let says = format!("the value of '{name}' is none that the type {} allows", to.definition.name);
+                return Err(Problem::new(Code::Conflict, says).into());
+            }
+        }
+        let changed = Element { type_id: to.id, ..current.clone() };
         self.mark_used(to)?;
-        self.reindex(to, None, Some(&changed), None)?;
+        self.index_as(&from, &current, to, &changed)?;
         self.put(Key::Element(changed.world, changed.id), Row::Element(Arc::new(changed)))
+    }
+
+    /// Whether an element stands for an account, a server, a group or a world.
+    pub fn is_stand_in(&self, element: &Element) -> bool {
+        stands_for_world(element) || element.world == self.system_world()
+    }
+
+    /// Checks that an element is one of the things of a world: what stands for something else is there
+    /// as long as that is.
+    ///
+    /// # Errors
+    /// It stands for something else.
+    pub fn check_thing(&self, element: &Element) -> Result<(), Halt> {
+        if self.is_stand_in(element) {
+            let says = "it stands for an account, a server, a group or a world, and stays with that";
+            return Err(Problem::new(Code::Conflict, says).into());
+        }
+        Ok(())
     }
 
     /// Lets an element hear soon that the node has started, once.
@@ -96,10 +121,12 @@ impl Step<'_> {
     /// It has too many timers.
     pub fn start_later(&mut self, element: &Element) -> Result<(), Halt> {
         let waits = self.timers_of(element)?.iter().any(|timer| timer.does == TimerDoes::Start);
-        if waits {
-            return Ok(());
+        match self.start_timer(element, self.now, None, TimerDoes::Start) {
+            _ if waits => Ok(()),
+            // One that has all the timers that it may keeps nobody else from hearing.
+            Err(Halt::Problem(problem)) if problem.code == Code::OverLimit => Ok(()),
+            started => started.map(|_| ()),
         }
-        self.start_timer(element, self.now, None, TimerDoes::Start).map(|_| ())
     }
 }
 

@@ -81,7 +81,7 @@ impl Step<'_> {
         value: Json,
     ) -> Result<Json, Halt> {
         let kind = EventKind::ValueChangeFiltered;
-        if !hears(element_type, &On::Before(kind), name) {
+        if !hears(element_type, &On::Before(kind), name) && element_type.home.is_none() {
             return Ok(value);
         }
         let data = json!({"attribute": name, "value": value});
@@ -199,7 +199,8 @@ impl Step<'_> {
         attribute: &Attribute,
         value: Json,
     ) -> Result<Json, Halt> {
-        if !hears(element_type, &On::Before(EventKind::ValueChange), name) {
+        let heard = hears(element_type, &On::Before(EventKind::ValueChange), name);
+        if !heard && element_type.home.is_none() {
             return Ok(value);
         }
         let old = self.value_of(element, name, attribute);

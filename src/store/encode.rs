@@ -102,6 +102,10 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         }
         Key::Visitor(account) => tagged(&mut bytes, 42, &[account.as_bytes()]),
         Key::VisitorName(name) => tagged(&mut bytes, 43, &[name.as_bytes()]),
+        Key::TypeHolder(id, server) => tagged(&mut bytes, 44, &[id.as_bytes(), server.as_bytes()]),
+        Key::ElementHolder(id, server) => {
+            tagged(&mut bytes, 45, &[id.as_bytes(), server.as_bytes()]);
+        }
     }
     bytes
 }
@@ -189,6 +193,14 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
         ),
         42 => Key::Visitor(AccountId::from_bytes(parts.id()?)),
         43 => Key::VisitorName(parts.text()?),
+        44 => Key::TypeHolder(
+            TypeId::from_bytes(parts.id()?),
+            crate::model::ServerId::from_bytes(parts.id()?),
+        ),
+        45 => Key::ElementHolder(
+            parts.element()?,
+            crate::model::ServerId::from_bytes(parts.id()?),
+        ),
         _ => return None,
     };
     parts.0.is_empty().then_some(key)
@@ -321,6 +333,7 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         | Key::SetLinked(..)
         | Key::GroupMember(..)
         | Key::TimerOf(..)
+        | Key::TypeHolder(..)
         | Key::TypeChild(..) => Row::At(u64::from_be_bytes(value.try_into().ok()?)),
         Key::Set(..) => Row::Set(parse(value)?),
         Key::Group(_) => Row::Group(parse(value)?),
@@ -339,6 +352,7 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         | Key::GroupName(..)
         | Key::Idempotency(_)
         | Key::VisitorName(_)
+        | Key::ElementHolder(..)
         | Key::CachedAccountName(..) => Row::Id(value.try_into().ok()?),
     })
 }

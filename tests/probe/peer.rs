@@ -228,6 +228,7 @@ impl Probe {
                 budget: Budget::FULL,
             },
             time_left_ms: Some(20_000),
+            user: None,
         }
     }
 

@@ -12,7 +12,7 @@ use freehold::commands;
 use freehold::model::{
     AccountId, Budget, Call, Caller, Changes, Code, Contact, Element, ElementId, Event,
     Incarnation, Job, JobId, Json, Key, LogId, Name, Need, Node, Problem, Root, Row, ServerId,
-    Snapshot, Timestamp, TypeId, WorldId,
+    Snapshot, Timestamp, WorldId,
 };
 use freehold::script::Machine;
 use freehold::step::Setting;
@@ -244,8 +244,8 @@ impl<'m> Home<'m> {
         })
     }
 
-    /// Nobody answers what is asked of other servers. How the calls ended that asked, and those that
-    /// come of it.
+    /// Nobody answers what was asked of other servers. How the calls ended that asked, and those
+    /// that come of it.
     pub(crate) fn lose_what_was_asked(&mut self) -> Vec<Ended> {
         self.ended_by(|home| {
             while !home.asked.is_empty() {
@@ -320,8 +320,9 @@ impl<'m> Home<'m> {
     fn every_row(&self) -> Rows {
         let view = self.store.view().unwrap();
         // The first key there is, and the last.
-        let all = TypeId::from_bytes([0xff; 16]);
-        let rows = view.rows(&Key::Node, &Key::TypeChild(all, all), usize::MAX).unwrap();
+        let all = [0xff; 16];
+        let last = Key::ElementHolder(ElementId::from_bytes(all), ServerId::from_bytes(all));
+        let rows = view.rows(&Key::Node, &last, usize::MAX).unwrap();
         rows.into_iter().collect()
     }
 

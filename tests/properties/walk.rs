@@ -194,8 +194,8 @@ fn who_asked_another_server_in_vain_hears_of_it_as_of_a_call() {
             let [asked, heard] = ended.as_slice() else { panic!("{script}: {ended:#?}") };
             assert_eq!(asked.result.is_ok(), is_caught, "{script}: {asked:?}");
             assert_eq!(heard.trace, told, "{script}");
-            let hearer = json!({"id": home.id("hearer")});
-            assert_eq!(heard.result, Ok(hearer), "{script}");
+            let answer = json!({"id": home.id("hearer")});
+            assert_eq!(heard.result, Ok(answer), "{script}");
         }
     });
 }

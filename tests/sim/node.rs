@@ -374,10 +374,10 @@ impl<'m> Process<'m> {
         let question = asked.question.clone();
         self.asked.insert(token, asked);
         match question {
-            Question::Ask { server, command, args, patience_ms } => {
+            Question::Ask { server, command, args, patience_ms, .. } => {
                 let patience = patience_ms.map(|ms| now.after_ms(ms));
                 let until = patience.map_or(deadline_at, |at| at.min(deadline_at));
-                let ask = AskOut { token, command, args, claim, root, until };
+                let ask = AskOut { token, command, args, claim, root, until, user: None };
                 self.post(now, post::Input::Asked(server, ask));
             }
             Question::Meet(_) | Question::Find(_) | Question::Person { .. } => {
@@ -525,12 +525,15 @@ impl<'m> Process<'m> {
         };
         let entry = (&self.hot as &dyn Snapshot).server(from).map_err(said)?;
         let entry = entry.ok_or("a stranger sent a batch")?;
+        // Everybody here calls for nobody but themselves.
+        let keys = std::collections::HashMap::new();
         let door = Door {
             us: self.founder.setting.us,
             key: &self.founder.key,
             server: from,
             server_key: &entry.key,
             limit: entry.limit.unwrap_or(Limit::STRANGERS),
+            keys: &keys,
         };
         let id = self.next_channel;
         self.next_channel += 1;
