@@ -117,6 +117,8 @@ fn household() -> Result<Changes, Fault> {
         parents: Vec::new(),
         retired_at: None,
         home: None,
+        public_off: false,
+        actions_off: BTreeSet::new(),
         above: Vec::new(),
     };
     let rows = [

@@ -79,6 +79,9 @@ async fn make(
     };
     let name = catalog::find(command).map_or(command, |command| command.name);
     output.show(name, &result);
+    if name == "ticket.add" {
+        output.show_code(&result);
+    }
     Ok(Wish::Exit(0))
 }
 

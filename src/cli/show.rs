@@ -4,6 +4,8 @@ use std::io::Write;
 
 use comfy_table::Table;
 use comfy_table::presets::ASCII_BORDERS_ONLY_CONDENSED;
+use qrcode::QrCode;
+use qrcode::render::unicode;
 
 use crate::model::{Json, Problem};
 
@@ -21,6 +23,20 @@ impl Output {
             print_json(name, result);
         } else if !self.quiet {
             print_text(&text_of(result));
+        }
+    }
+}
+
+impl Output {
+    /// Shows a ticket as a QR code, for people.
+    pub(super) fn show_code(self, result: &Json) {
+        let ticket = result.get("ticket").and_then(Json::as_str);
+        if self.json || self.quiet {
+            return;
+        }
+        if let Some(code) = ticket.and_then(|ticket| QrCode::new(ticket).ok()) {
+            let picture = code.render::<unicode::Dense1x2>().quiet_zone(true).build();
+            print_text(&format!("\n{picture}"));
         }
     }
 }

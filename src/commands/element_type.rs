@@ -1,5 +1,6 @@
 //! Types: published from type files, growing by revisions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -72,6 +73,8 @@ pub(super) fn publish_definition(
             parents: ids,
             retired_at: None,
             home: None,
+            public_off: false,
+            actions_off: BTreeSet::new(),
             above: Vec::new(),
         },
     };
@@ -247,6 +250,36 @@ pub(super) fn retire(step: &mut Step<'_>) -> Result<Json, Halt> {
     Ok(json!({"id": held.id, "retired_at": retired_at.map(|at| at.to_string())}))
 }
 
+/// Switches what is public of a type's actions off, or on again, for servers that are not on its list.
+pub(super) fn switch(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let held = step.element_type(step.word("type"), None)?;
+    if step.acting()?.id != held.owner || held.home.is_some() {
+        let says = format!("only the owner of '{}' may do this", held.definition.name);
+        return Err(Problem::new(Code::NotPermitted, says).into());
+    }
+    let off = step.arg("off") == &Json::Bool(true);
+    let mut changed = held.as_ref().clone();
+    match step.text("action") {
+        None => changed.public_off = off,
+        Some(action) if !held.definition.actions.contains_key(action) => {
+            let of = &held.definition.name;
+            let says = format!("the type {of} has no action '{action}'");
+            return Err(Problem::new(Code::NotFound, says).into());
+        }
+        Some(action) if off => {
+            changed.actions_off.insert(action.to_owned());
+        }
+        Some(action) => {
+            changed.actions_off.remove(action);
+        }
+    }
+    let (id, off) = (held.id, changed.actions_off.clone());
+    let public_off = changed.public_off;
+    step.put(Key::Type(id), Row::Type(Arc::new(changed)))?;
+    super::share::send_again(step, id)?;
+    Ok(json!({"id": id, "off": public_off, "actions_off": off}))
+}
+
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
     let stored = step.stored();
     super::page::list(
@@ -280,6 +313,8 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "hash": hex(&held.definition.hash()),
         "parents": held.parents,
         "retired_at": held.retired_at.map(|at| at.to_string()),
+        "off": held.public_off,
+        "actions_off": held.actions_off,
         "home": held.home,
         "holders": super::share::holders_json(step, held.id)?,
         "definition": definition,

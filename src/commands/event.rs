@@ -145,14 +145,14 @@ fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> 
     let standing = step.standing(Actor::Caller, &element, &element_type)?;
     let heard = On::Custom(event.to_owned());
     let listeners = step.listeners(&element, &element_type, &heard, None);
-    if !listeners.iter().any(|action| step.is_offered(standing, action.level)) {
+    if !listeners.iter().any(|action| step.is_offered(standing, &element_type, action)) {
         return Err(not_offered(&named).into());
     }
     let mut replies = step.fire_custom(&element, event, data)?;
     // What a private action answers is not for another server.
     let actions = &element_type.definition.actions;
     replies.retain(|(name, _)| {
-        actions.get(name).is_some_and(|action| step.is_offered(standing, action.level))
+        actions.get(name).is_some_and(|action| step.is_offered(standing, &element_type, action))
     });
     Ok(json!({"result": last(replies)}))
 }
@@ -169,7 +169,7 @@ fn check_offered(step: &Step<'_>, element: &Element, event: &str) -> Result<(), 
     let heard = On::Custom(event.to_owned());
     let listeners = step.listeners(element, &element_type, &heard, None);
     if listeners.is_empty()
-        || listeners.iter().any(|action| step.is_offered(standing, action.level))
+        || listeners.iter().any(|action| step.is_offered(standing, &element_type, action))
     {
         return Ok(());
     }

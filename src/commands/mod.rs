@@ -18,6 +18,7 @@ mod server;
 mod set;
 mod share;
 mod system;
+mod ticket;
 mod timer;
 mod token;
 mod visit;
@@ -104,6 +105,17 @@ pub fn find(name: &str) -> Option<Command> {
         "server.resume" => server::resume,
         "server.limit" => server::limit,
         "server.met" => server::met,
+        "server.schedule" => server::schedule,
+        "server.rm" => server::rm,
+        "server.review" => server::review,
+        "server.confirmed" => server::confirmed,
+        "ticket.make" => ticket::make,
+        "ticket.ls" => ticket::ls,
+        "ticket.rm" => ticket::rm,
+        "ticket.present" => ticket::present,
+        "ticket.use" => ticket::used,
+        "inbox.later" => inbox::later,
+        "type.switch" => element_type::switch,
         "protection.add" => protection::add,
         "protection.ls" => protection::ls,
         "protection.show" => protection::show,

@@ -207,6 +207,13 @@ fn asking(step: &mut Step<'_>) -> Result<(Arc<Server>, Name), Halt> {
 pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     let (server, list, id) = offered(step)?;
     let held = step.stored().protection(server.id, &list.key())?;
+    if held.as_ref().is_some_and(|held| held.state == ProtectionState::Denied && refused_by_us(held))
+    {
+        let args = json!({"list": list});
+        let tell = step.tell_of(server.id, "protection.refuse", args)?;
+        step.tell(tell);
+        return Ok(json!({"state": ProtectionState::Denied}));
+    }
     let agreed = held
         .is_some_and(|held| matches!(held.state, ProtectionState::Asked | ProtectionState::Active));
     if agreed {
@@ -232,9 +239,21 @@ pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
         since: step.now,
         owner: None,
         waits: None,
+        later_until: None,
     };
     step.put(Key::Inbox(id_of_entry), Row::Inbox(Arc::new(entry)))?;
     Ok(json!({"state": ProtectionState::Asked}))
+}
+
+/// Whether it was us who said no for good: then no id was ever issued.
+fn refused_by_us(held: &Protection) -> bool {
+    held.issued == *blake3::hash(&[]).as_bytes()
+}
+
+/// Notes that we said yes to a server for a list before it offers us its own.
+pub(super) fn ask_nobody(step: &mut Step<'_>, server: &Server, list: &Name) -> Result<(), Halt> {
+    let id = issue(step, server, list);
+    store(step, list, server.id, ProtectionState::Asked, &id, Vec::new())
 }
 
 /// Both sides have said yes: we store its id, and give it ours.
@@ -263,7 +282,15 @@ pub(super) fn approved(step: &mut Step<'_>, entry: &InboxEntry) -> Result<(), Ha
 }
 
 /// A person said no to what another server asked.
-pub(super) fn denied(step: &mut Step<'_>, entry: &InboxEntry) -> Result<(), Halt> {
+pub(super) fn denied(
+    step: &mut Step<'_>,
+    entry: &InboxEntry,
+    remember: bool,
+) -> Result<(), Halt> {
+    if remember {
+        // It is not asked again: the row says no for us.
+        store(step, &entry.list, entry.from, ProtectionState::Denied, &[], Vec::new())?;
+    }
     let tell = step.tell_of(entry.from, "protection.refuse", json!({"list": entry.list}))?;
     step.tell(tell);
     Ok(())

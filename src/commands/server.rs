@@ -1,14 +1,15 @@
 //! Server entries: who was met, and what they may.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::model::{
-    Code, Json, Key, Limit, Name, Problem, ProtectionState, Row, Server, ServerId, ServerState,
-    SignedRecord, SystemType, unhex,
+    Bounds, Code, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Limit, Name, Problem,
+    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, peer_id_of, unhex,
 };
-use crate::step::{Halt, Step};
+use crate::step::{Halt, Step, Verdict};
 use crate::trust::{Verified, decode_record};
 
 /// Addresses that are kept for a server.
@@ -25,6 +26,7 @@ fn shown(step: &Step<'_>, server: &Server) -> Json {
     json["last_contact"] = json!(contact.last_at.map(|at| at.to_string()));
     json["next_try"] = json!(contact.next_try_at.map(|at| at.to_string()));
     json["faults"] = json!(contact.faults);
+    json["element"] = json!(server.id.element());
     json
 }
 
@@ -42,13 +44,37 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = step.server(step.word("server"))?;
-    Ok(shown(step, &server))
+    let mut json = shown(step, &server);
+    json["about"] = about(step, &server)?;
+    Ok(json)
+}
+
+/// How long a server is asked for what it says of itself, in milliseconds.
+const ABOUT_MS: u64 = 500;
+
+/// What a server says of itself, as far as it answers at once.
+fn about(step: &mut Step<'_>, server: &Server) -> Result<Json, Halt> {
+    if !step.stored().contact(server.id).connected {
+        return Ok(Json::Null);
+    }
+    let element = server.id.element().to_string();
+    let args = json!({"element": element, "attribute": "description"});
+    let answer = step.ask_server(server.id, "element.get", "description", args, Some(ABOUT_MS))?;
+    Ok(answer.map_or(Json::Null, |answer| {
+        json!({"description": answer.get("value").cloned().unwrap_or_default()})
+    }))
 }
 
 pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.check_operator()?;
     let server = step.server(step.word("server"))?;
-    let name = step.name(step.word("name"))?;
+    if let Some(domain) = step.text("domain") {
+        return set_domain(step, &server, domain);
+    }
+    let Some(name) = step.text("name") else {
+        return Err(Problem::new(Code::Usage, "say what to set: --name or --domain").into());
+    };
+    let name = step.name(name)?;
     let holder = step.stored().id_at(Key::ServerName(name.key()))?;
     if holder.is_some_and(|holder| holder != *server.id.as_bytes())
         || name.key() == step.setting.name.key()
@@ -64,6 +90,148 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
     let renamed = Server { name: name.clone(), ..server.as_ref().clone() };
     step.put(Key::Server(server.id), Row::Server(Arc::new(renamed)))?;
     Ok(json!({"id": server.id, "name": name}))
+}
+
+/// Notes the domain that we think is a server's own. It is not confirmed by that.
+fn set_domain(step: &mut Step<'_>, server: &Server, domain: &str) -> Result<Json, Halt> {
+    let domain = Some(domain.to_lowercase()).filter(|domain| !domain.is_empty());
+    let changed = Server { domain, confirmed_at: None, ..server.clone() };
+    let json = shown(step, &changed);
+    step.put(Key::Server(server.id), Row::Server(Arc::new(changed)))?;
+    Ok(json)
+}
+
+/// The node looked the domain up, and found that it names the server's key.
+pub(super) fn confirmed(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let domain = step.word("domain").to_owned();
+    let now = step.now;
+    change(step, |server| {
+        // It may have claimed another meanwhile.
+        if server.domain.as_deref() == Some(&domain) {
+            server.confirmed_at = Some(now);
+        }
+    })
+}
+
+/// When a server may call.
+pub(super) fn schedule(step: &mut Step<'_>) -> Result<Json, Halt> {
+    if step.arg("clear") == &Json::Bool(true) {
+        return change(step, |server| server.schedule = None);
+    }
+    let mut said = serde_json::Map::new();
+    match (step.text("cron"), step.text("lasts")) {
+        (Some(cron), Some(lasts)) => {
+            said.insert("schedules".to_owned(), json!([{"cron": cron, "lasts": lasts}]));
+        }
+        (None, None) => {}
+        (Some(_), None) | (None, Some(_)) => {
+            let says = "a schedule has both, --cron and --lasts";
+            return Err(Problem::new(Code::Usage, says).into());
+        }
+    }
+    let mut span = serde_json::Map::new();
+    for end in ["from", "until"] {
+        if let Some(text) = step.text(end) {
+            span.insert(end.to_owned(), Json::from(text));
+        }
+    }
+    if !span.is_empty() {
+        said.insert("times".to_owned(), json!([span]));
+    }
+    if said.is_empty() {
+        let says = "say when: --cron with --lasts, --from, --until, or --clear";
+        return Err(Problem::new(Code::Usage, says).into());
+    }
+    if let Some(zone) = step.text("zone") {
+        said.insert("zone".to_owned(), Json::from(zone));
+    }
+    let bounds = Bounds::from_json(&Json::Object(said))
+        .map_err(|mistakes| Problem::new(Code::Usage, mistakes.join("; ")))?;
+    change(step, |server| server.schedule = Some(bounds))
+}
+
+/// Forgets a server: nothing of ours joins us to it. It may come again, as one that was never met.
+pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
+    step.check_operator()?;
+    let server = step.server(step.word("server"))?;
+    part(step, server.id)?;
+    step.remove_system_element(step.system_world(), server.id.element())?;
+    step.change(Key::ServerName(server.name.key()), None)?;
+    step.change(Key::Server(server.id), None)?;
+    Ok(json!({"id": server.id, "name": server.name}))
+}
+
+/// Ends what joins us to a server: protections, and permissions either way.
+fn part(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
+    for row in super::protection::of_server(step, id)? {
+        super::protection::end(step, &row, ProtectionState::Dropped)?;
+    }
+    super::token::end_all(step, id)
+}
+
+/// Asks the element of this server about one that nobody decided about.
+pub(super) fn review(step: &mut Step<'_>) -> Result<Json, Halt> {
+    step.check_operator()?;
+    let server = step.server(step.word("server"))?;
+    let allowed = admission(step, &server)?;
+    change(step, |server| server.allowed = allowed)
+}
+
+/// What this server's own rules say of another.
+fn admission(step: &mut Step<'_>, server: &Server) -> Result<ServerState, Halt> {
+    let Some(element) = step.server_element(step.setting.us)? else {
+        return Ok(server.allowed);
+    };
+    let data = json!({
+        "server": server.id,
+        "name": server.name,
+        "peer_id": peer_id_of(&server.key),
+        "domain": server.domain,
+    });
+    match step.verdict(&element, EventKind::IsServerAllowed, data) {
+        Ok(Verdict::Yes) => Ok(ServerState::Allowed),
+        Ok(Verdict::No(_)) => Ok(ServerState::Denied),
+        Ok(Verdict::Open) => Ok(server.allowed),
+        // A rule that fails decides nothing.
+        Err(Halt::Problem(problem)) => {
+            step.log(&problem.says);
+            Ok(server.allowed)
+        }
+        Err(halt) => Err(halt),
+    }
+}
+
+/// Asks the operator about a server that may use nothing before somebody has decided.
+fn ask_operator(step: &mut Step<'_>, server: &Server) -> Result<(), Halt> {
+    super::inbox::check_room(step)?;
+    let id = EntryId::of_hash(&blake3::derive_key("freehold 1 admission", server.id.as_bytes()));
+    let entry = InboxEntry {
+        id,
+        kind: InboxKind::Server,
+        from: server.id,
+        asks: format!("{} wants to use what is public here", server.name),
+        list: step.name(ADMISSION)?,
+        protection: Vec::new(),
+        since: step.now,
+        owner: None,
+        waits: None,
+        later_until: None,
+    };
+    step.put(Key::Inbox(id), Row::Inbox(Arc::new(entry)))
+}
+
+/// What the inbox calls the question whether a server may call here.
+const ADMISSION: &str = "admission";
+
+/// A person answered what was asked about a server.
+pub(super) fn answered(step: &mut Step<'_>, entry: &InboxEntry, yes: bool) -> Result<(), Halt> {
+    if entry.list.as_str() != ADMISSION {
+        return if yes { go_on(step, entry.from) } else { Ok(()) };
+    }
+    let Some(server) = step.stored().server(entry.from)? else { return Ok(()) };
+    let allowed = if yes { ServerState::Allowed } else { ServerState::Denied };
+    let decided = Server { allowed, ..server.as_ref().clone() };
+    step.put(Key::Server(server.id), Row::Server(Arc::new(decided)))
 }
 
 fn change(step: &mut Step<'_>, change: impl FnOnce(&mut Server)) -> Result<Json, Halt> {
@@ -83,9 +251,7 @@ pub(super) fn allow(step: &mut Step<'_>) -> Result<Json, Halt> {
 pub(super) fn deny(step: &mut Step<'_>) -> Result<Json, Halt> {
     let json = change(step, |server| server.allowed = ServerState::Denied)?;
     let server = step.server(step.word("server"))?;
-    for row in super::protection::of_server(step, server.id)? {
-        super::protection::end(step, &row, ProtectionState::Dropped)?;
-    }
+    part(step, server.id)?;
     Ok(json)
 }
 
@@ -99,7 +265,7 @@ pub(super) fn resume(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 /// A person looked at a server that was paused by itself, and lets it go on.
-pub(super) fn go_on(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
+fn go_on(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
     if let Some(server) = step.stored().server(id)? {
         let resumed = Server { paused_at: None, ..server.as_ref().clone() };
         step.put(Key::Server(id), Row::Server(Arc::new(resumed)))?;
@@ -162,9 +328,20 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
                 addresses: Vec::new(),
                 met_at: step.now,
                 incarnation,
+                domain: None,
+                confirmed_at: None,
+                schedule: None,
             }
         }
     };
+    let domain = step.text("domain").map(str::to_lowercase).filter(|domain| domain.len() <= 253);
+    // What an operator noted stays where the server says nothing itself.
+    if domain.is_some() && domain != server.domain {
+        (server.domain, server.confirmed_at) = (domain, None);
+    }
+    if server.key != verified.record().key {
+        server.confirmed_at = None;
+    }
     server.key = verified.record().key;
     server.sequence = verified.record().sequence;
     server.incarnation = incarnation;
@@ -173,7 +350,11 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
         server.addresses.insert(0, address.to_owned());
         server.addresses.truncate(ADDRESSES_MAX);
     }
-    step.put(Key::Server(id), Row::Server(Arc::new(server)))?;
+    let is_new = step.stored().server(id)?.is_none();
+    step.put(Key::Server(id), Row::Server(Arc::new(server.clone())))?;
+    if is_new {
+        admit(step, server)?;
+    }
     if let Some(own) = step.own_account()? {
         let world = step.system_world();
         step.make_system_element(SystemType::Server, id.element(), own.id, world)?;
@@ -181,16 +362,45 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     Ok(json!({"id": id}))
 }
 
+/// A server is met for the first time: our own rules are asked, else the operator, else it is a
+/// stranger like others.
+fn admit(step: &mut Step<'_>, server: Server) -> Result<(), Halt> {
+    let allowed = admission(step, &server)?;
+    if allowed == ServerState::Pending && step.setting.strangers_wait {
+        ask_operator(step, &server)?;
+    }
+    if allowed != server.allowed {
+        let id = server.id;
+        step.put(Key::Server(id), Row::Server(Arc::new(Server { allowed, ..server })))?;
+    }
+    Ok(())
+}
+
 /// The name itself if it is free, else `name-2` and so on.
 fn free_name(step: &Step<'_>, wanted: &Name) -> Result<Name, Halt> {
     let mut name = wanted.clone();
     let mut number = 2;
-    while step.stored().id_at(Key::ServerName(name.key()))?.is_some()
-        || name.key() == step.setting.name.key()
-    {
+    let looks: BTreeSet<String> = known_looks(step)?;
+    while looks.contains(&name.looks()) || name.is_mixed() && number == 2 {
         let stem: String = wanted.as_str().chars().take(56).collect();
-        name = step.name(&format!("{stem}-{number}"))?;
+        name = Name::new(&format!("{stem}-{number}")).map_err(|mistake| {
+            Problem::new(Code::Internal, format!("no name for a server: {mistake}"))
+        })?;
         number += 1;
     }
     Ok(name)
+}
+
+/// Servers that are looked through for names that look alike.
+const SERVERS_MAX: usize = 10_000;
+
+/// What the names of servers that were met, and our own, look like.
+fn known_looks(step: &Step<'_>) -> Result<BTreeSet<String>, Halt> {
+    let key = |bytes| Key::Server(ServerId::from_bytes(bytes));
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), SERVERS_MAX)?;
+    let names = rows.into_iter().filter_map(|(_, row)| match row {
+        Row::Server(server) => Some(server.name.looks()),
+        _ => None,
+    });
+    Ok(names.chain([step.setting.name.looks()]).collect())
 }

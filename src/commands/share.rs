@@ -199,6 +199,8 @@ pub(super) fn receive(step: &mut Step<'_>) -> Result<Json, Halt> {
         parents: Vec::new(),
         retired_at: retired.then_some(step.now),
         home: Some(server.id),
+        public_off: false,
+        actions_off: BTreeSet::new(),
         above,
     };
     if let Some(held) = &held {

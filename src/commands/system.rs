@@ -1,6 +1,7 @@
 //! What the system has of its own: the server's account, types that stand for accounts, servers,
 //! groups and worlds, and the start of a node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -263,6 +264,8 @@ fn make_type(step: &mut Step<'_>, of: SystemType, owner: AccountId) -> Result<()
         parents: Vec::new(),
         retired_at: None,
         home: None,
+        public_off: false,
+        actions_off: BTreeSet::new(),
         above: Vec::new(),
     };
     step.put(Key::TypeName(owner, name.key()), Row::Id(*of.id().as_bytes()))?;

@@ -238,6 +238,23 @@ pub(super) fn answered(step: &mut Step<'_>, entry: &InboxEntry, yes: bool) -> Re
     decide(step, &account, &server, state, Vec::new(), None).map(|_| ())
 }
 
+/// Ends every permission that joins us to a server: it is denied, or gone.
+pub(super) fn end_all(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
+    let first = Key::Permission(AccountId::from_bytes([0; 16]), ServerId::from_bytes([0; 16]));
+    let last = Key::Permission(AccountId::from_bytes([0xff; 16]), ServerId::from_bytes([0xff; 16]));
+    for (key, row) in step.stored().rows(&first, &last, PERMISSIONS_MAX)? {
+        if let Row::Permission(held) = row
+            && held.server == server
+        {
+            let state = PermissionState::Revoked;
+            let ended = Permission { state, since: step.now, ..held.as_ref().clone() };
+            step.put(key, Row::Permission(Arc::new(ended)))?;
+            forget_question(step, held.account, server)?;
+        }
+    }
+    visit::end_all(step, server)
+}
+
 /// The server that calls, as it is known here.
 pub(super) fn calling_server(step: &Step<'_>) -> Result<Arc<Server>, Halt> {
     let known = match &step.call.caller {
@@ -308,6 +325,7 @@ fn wait_for_user(step: &mut Step<'_>, account: &Account, server: &Server) -> Res
         since: step.now,
         owner: Some(account.id),
         waits: None,
+        later_until: None,
     };
     step.put(Key::Inbox(entry.id), Row::Inbox(Arc::new(entry)))
 }

@@ -128,6 +128,18 @@ fn name_for(
     Ok(name.to_string())
 }
 
+/// Users of a home that is denied, or gone, count for nothing here.
+pub(super) fn end_all(step: &mut Step<'_>, home: ServerId) -> Result<(), Halt> {
+    for held in step.visitors()? {
+        if held.home == home && held.state == PermissionState::Permitted {
+            let state = PermissionState::Revoked;
+            let ended = Visitor { state, ends_at: None, ..held.as_ref().clone() };
+            step.put(Key::Visitor(held.account), Row::Visitor(Arc::new(ended)))?;
+        }
+    }
+    Ok(())
+}
+
 fn said(step: &Step<'_>) -> Result<(AccountId, Name), Halt> {
     let bad = |says: &str| Halt::from(Problem::new(Code::Usage, says));
     let account = step.word("account").parse().map_err(|_| bad("the account is no id"))?;

@@ -392,6 +392,12 @@ pub struct TypeDefinition {
     /// The server that it is at home on, where that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<ServerId>,
+    /// Whether nothing of it is for servers that are not on its list, for now.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub public_off: bool,
+    /// Actions that are not for servers that are not on its list, for now.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub actions_off: BTreeSet<String>,
     /// Events to which somebody listens there who cannot run or be asked here: about which attribute,
     /// and whether they are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -402,6 +408,11 @@ impl TypeDefinition {
     /// What its own file says.
     pub fn own(&self) -> &Definition {
         self.own.as_deref().unwrap_or(&self.definition)
+    }
+
+    /// Whether an action is switched off for servers that are not on the type's list.
+    pub fn is_off_for_public(&self, action: &str) -> bool {
+        self.public_off || self.actions_off.contains(action)
     }
 }
 

@@ -16,6 +16,7 @@ mod settings;
 mod snapshot;
 mod system;
 mod thing;
+mod ticket;
 mod time;
 mod user;
 mod value;
@@ -44,13 +45,14 @@ pub use server::{
     Bond, Contact, InboxEntry, InboxKind, Limit, Protection, ProtectionState, Server, ServerState,
     Try, key_of_peer_bytes, key_of_peer_id, peer_bytes_of, peer_id_of,
 };
-pub use settings::{Settings, SettingsMistake};
+pub use settings::{Settings, SettingsMistake, Strangers};
 pub use snapshot::{Damaged, Layered, Snapshot};
 pub use system::SystemType;
 pub use thing::{
     Account, AccountGroup, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following,
     Set, SignedRecord, Timer, TimerDoes, World,
 };
+pub use ticket::{Ticket, TicketMistake, TicketText, hash_of_ticket};
 pub use time::Timestamp;
 pub use user::{ACTS_MAX, Permission, PermissionState, User, Visitor};
 pub use value::{Json, Kind, KindMistake, Level, bytes_of, depth_of, hex, suggest, unhex};

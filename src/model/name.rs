@@ -54,9 +54,9 @@ impl Name {
 
     /// What the name looks like: two that a person may take for each other look the same (UTS 39).
     pub fn looks(&self) -> String {
-        let folded: String = unicode_security::skeleton(&key_of(&self.0)).collect();
-        // Once more: what stands for another letter may have a capital of its own.
-        unicode_security::skeleton(&key_of(&folded)).collect()
+        let skeleton: String = unicode_security::skeleton(&key_of(&self.0)).collect();
+        // Without case, a capital I and a small l are told apart by nobody.
+        key_of(&skeleton).replace('l', "i")
     }
 
     /// Whether its letters are of scripts that nobody writes together (UTS 39).

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element,
     ElementId, EntryId, Event, Following, GroupId, InboxEntry, Incarnation, Job, JobId, KeyId,
-    LogId, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell, Timer, TimerId, Timestamp,
+    LogId, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell, Ticket, Timer, TimerId, Timestamp,
     TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
@@ -108,6 +108,8 @@ pub enum Key {
     TypeHolder(TypeId, ServerId),
     /// A server that holds a copy of an element of ours.
     ElementHolder(ElementId, ServerId),
+    /// A ticket that was given away.
+    Ticket(EntryId),
 }
 
 impl Key {
@@ -159,7 +161,8 @@ impl Key {
             | Self::Visitor(_)
             | Self::VisitorName(_)
             | Self::TypeHolder(..)
-            | Self::ElementHolder(..) => false,
+            | Self::ElementHolder(..)
+            | Self::Ticket(_) => false,
         }
     }
 }
@@ -376,6 +379,8 @@ pub enum Row {
     Permission(Arc<Permission>),
     /// Under [`Key::Visitor`].
     Visitor(Arc<Visitor>),
+    /// Under [`Key::Ticket`].
+    Ticket(Arc<Ticket>),
     /// Under [`Key::Following`].
     Following(Arc<Following>),
     /// Under [`Key::CachedAccount`].

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccountId, EntryId, Incarnation, JobId, Json, Name, ServerId, SignedRecord, Timestamp,
+    AccountId, Bounds, EntryId, Incarnation, JobId, Json, Name, ServerId, SignedRecord, Timestamp,
 };
 
 /// Calls that a server may make in a time.
@@ -61,6 +61,15 @@ pub struct Server {
     pub met_at: Timestamp,
     /// The life of its store that we last spoke with.
     pub incarnation: Incarnation,
+    /// The domain that it says is its own: a claim until it is confirmed.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// When the domain was seen to name its key.
+    #[serde(default)]
+    pub confirmed_at: Option<Timestamp>,
+    /// When it may call; none: at any time.
+    #[serde(default)]
+    pub schedule: Option<Bounds>,
 }
 
 /// What joins us to a caller's server.
@@ -144,6 +153,9 @@ pub struct InboxEntry {
     /// The job that waits for the answer, and the place of its question.
     #[serde(default)]
     pub waits: Option<(JobId, String)>,
+    /// Until when nobody wants to see it.
+    #[serde(default)]
+    pub later_until: Option<Timestamp>,
 }
 
 /// A try to reach an address, and why it failed.
@@ -212,6 +224,10 @@ impl Server {
                 (None, ServerState::Allowed) => "allowed",
                 (None, ServerState::Denied) => "denied",
             },
+            "domain": self.domain,
+            "confirmed_at": self.confirmed_at.map(|at| at.to_string()),
+            "paused_at": self.paused_at.map(|at| at.to_string()),
+            "schedule": self.schedule,
             "met_at": self.met_at.to_string(),
             "addresses": self.addresses,
         })

@@ -1,6 +1,7 @@
 //! `freehold.toml`: the settings, all optional.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use serde::Deserialize;
 
@@ -30,6 +31,23 @@ pub struct Settings {
     pub strangers_limit: StrangersLimit,
     /// Connections of servers that are on none of our lists.
     pub strangers_connections: u32,
+    /// What servers may use that nobody decided about.
+    pub strangers: Strangers,
+    /// The domain that this server says is its own.
+    pub domain: Option<String>,
+    /// Where names are looked up, `ADDRESS:PORT`; else at the system's servers.
+    pub resolver: Option<SocketAddr>,
+}
+
+/// What servers may use that nobody decided about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strangers {
+    /// What is public, within the limit for strangers.
+    #[default]
+    Everyone,
+    /// Nothing, until the operator has said yes.
+    Ask,
 }
 
 /// The `[strangers_limit]` table.
@@ -59,6 +77,9 @@ impl Default for Settings {
                 seconds: strangers.seconds_in_unit,
             },
             strangers_connections: 32,
+            strangers: Strangers::Everyone,
+            domain: None,
+            resolver: None,
         }
     }
 }
@@ -100,7 +121,7 @@ fn suggested(message: &str) -> String {
 
 impl Settings {
     /// Keys a settings file may have.
-    pub const KEYS: [&'static str; 10] = [
+    pub const KEYS: [&'static str; 13] = [
         "account",
         "name",
         "listen",
@@ -111,6 +132,9 @@ impl Settings {
         "keep_hours",
         "strangers_limit",
         "strangers_connections",
+        "strangers",
+        "domain",
+        "resolver",
     ];
 
     /// Reads a settings file.

@@ -13,7 +13,7 @@ use super::start::Node;
 use crate::commands::{find_job, job_json};
 use crate::model::{
     AccountId, ApiKey, Bootstrap, BootstrapPeer, Caller, Code, EntryId, JobId, JobStatus, Json,
-    Key, Problem, Row, ServerId, Settings, Snapshot, WorldId,
+    Key, Problem, Row, ServerId, Settings, Snapshot, Strangers, TicketText, WorldId,
 };
 use crate::net;
 
@@ -58,7 +58,14 @@ pub(super) async fn run(
         }
         "job.wait" => wait(node, text("job"), caller, timeout_ms).await,
         "peer.ls" => Ok(json!({"items": peers(node).await?, "next": null})),
+        "peer.join" if TicketText::is_one(text("address")) => {
+            join_by_ticket(node, text("address"), timeout_ms).await
+        }
         "peer.join" => join(node, text("address"), timeout_ms).await,
+        "peer.connect" => connect(node, text("server"), timeout_ms).await,
+        "ticket.add" => add_ticket(node, args).await,
+        "ticket.show" => show_ticket(text("ticket")),
+        "server.confirm" => confirm(node, text("server")).await,
         "peer.ping" => {
             let times = args.get("times").and_then(Json::as_u64).unwrap_or(1);
             ping(node, text("server"), times, timeout_ms).await
@@ -228,18 +235,171 @@ async fn join(node: &Node, address: &str, timeout_ms: u64) -> Result<Json, Probl
     }))
 }
 
+/// A ticket as text, with where this node can be reached.
+async fn add_ticket(node: &Node, args: &Json) -> Result<Json, Problem> {
+    let made = node.asker.call_as_node("ticket.make", args.clone()).await?;
+    let field = |name: &str| made.get(name).cloned().unwrap_or_default();
+    let secret = field("secret").as_str().and_then(crate::model::unhex).unwrap_or_default();
+    let mut ticket = TicketText::new(
+        node.bootstrap.network.clone(),
+        node.setting.name.to_string(),
+        node.setting.keys.public(),
+        reachable(&node.listen),
+    );
+    ticket.secret = secret.into();
+    ticket.list = field("list").as_str().map(str::to_owned);
+    ticket.ends_at_ms = field("ends_at_ms").as_u64().unwrap_or(0);
+    Ok(json!({
+        "id": field("id"),
+        "ticket": ticket.write(),
+        "list": field("list"),
+        "ends_at": field("ends_at"),
+    }))
+}
+
+/// Addresses in one ticket at most.
+const TICKET_ADDRESSES_MAX: usize = 6;
+
+/// Of the addresses as bound, those that others may reach; where there is none, all.
+fn reachable(listen: &[String]) -> Vec<String> {
+    let bare = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
+    let local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    let mut found: Vec<String> =
+        listen.iter().filter(|address| !local(address)).map(bare).collect();
+    if found.is_empty() {
+        found = listen.iter().map(bare).collect();
+    }
+    found.truncate(TICKET_ADDRESSES_MAX);
+    found
+}
+
+fn read_ticket(text: &str) -> Result<TicketText, Problem> {
+    TicketText::read(text).map_err(|mistake| {
+        Problem::new(Code::Usage, mistake.to_string())
+            .hint("make one on the other node with: freehold invite")
+    })
+}
+
+fn show_ticket(text: &str) -> Result<Json, Problem> {
+    let ticket = read_ticket(text)?;
+    let peer_id = ticket.peer_key().map(|key| crate::model::peer_id_of(&key));
+    Ok(json!({
+        "name": ticket.name,
+        "peer_id": peer_id,
+        "network": ticket.network,
+        "addresses": ticket.addresses,
+        "list": ticket.list,
+        "ends_at": crate::model::Timestamp::from_ms(ticket.ends_at_ms).to_string(),
+    }))
+}
+
+/// Joins and is approved in one.
+async fn join_by_ticket(node: &Node, text: &str, timeout_ms: u64) -> Result<Json, Problem> {
+    let ticket = read_ticket(text)?;
+    if ticket.network != node.bootstrap.network {
+        let says = format!(
+            "the ticket is for the network '{}', this node is in '{}'",
+            ticket.network, node.bootstrap.network
+        );
+        return Err(Problem::new(Code::WrongNetwork, says)
+            .hint("compare the name under [network] in both bootstrap.toml"));
+    }
+    let key = ticket.peer_key();
+    let peer_id = key.map(|key| crate::model::peer_id_of(&key));
+    let peer_id = peer_id.ok_or_else(|| Problem::new(Code::Usage, "the ticket names no peer"))?;
+    let mut joined = Err(Problem::new(Code::Usage, "the ticket names no address"));
+    for address in &ticket.addresses {
+        joined = join(node, &format!("{address}/p2p/{peer_id}"), timeout_ms).await;
+        if joined.is_ok() {
+            break;
+        }
+    }
+    let mut joined = joined?;
+    let server = joined.get("server").cloned().unwrap_or_default();
+    let secret = crate::model::hex(&ticket.secret);
+    let present = json!({"server": server, "secret": secret});
+    let answer = node.asker.call_as_node("ticket.present", present).await?;
+    node.asker.call_as_node("server.allow", json!({"server": server})).await?;
+    if let Some(list) = answer.get("list").and_then(Json::as_str) {
+        let add = json!({"list": list, "server": server});
+        node.asker.call_as_node("protection.add", add).await?;
+        joined["list"] = json!(list);
+        joined["state"] = until_active(node, list, &server, timeout_ms).await?;
+    }
+    Ok(joined)
+}
+
+/// Waits until a place on a list is agreed on by both sides, as long as there is time.
+async fn until_active(
+    node: &Node,
+    list: &str,
+    server: &Json,
+    timeout_ms: u64,
+) -> Result<Json, Problem> {
+    let id = server.as_str().and_then(|id| id.parse::<ServerId>().ok());
+    let id = id.ok_or_else(|| Problem::new(Code::Internal, "the server has no id"))?;
+    let key = crate::model::name_key(list);
+    let deadline = clock::now().after_ms(timeout_ms);
+    loop {
+        let held = (&node.store.view()? as &dyn Snapshot).protection(id, &key)?;
+        let state = held.map(|held| held.state);
+        let is_open = state == Some(crate::model::ProtectionState::Asked);
+        if !is_open || clock::now() >= deadline {
+            return Ok(json!(state));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Dials a server that was met, now.
+async fn connect(node: &Node, server: &str, timeout_ms: u64) -> Result<Json, Problem> {
+    let known = known(node, server)?;
+    let (reply, answer) = oneshot::channel();
+    let message = HubMessage::Connect { server: known.id, reply };
+    node.hub.send(message).await.map_err(|_| stopping())?;
+    let met = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
+    met.map_err(|_| Problem::new(Code::PeerUnreachable, format!("'{server}' did not answer in time")))?
+        .map_err(|_| stopping())??;
+    Ok(json!({"server": known.id, "name": known.name}))
+}
+
+/// A server that was met, by its name here or its id.
+fn known(node: &Node, server: &str) -> Result<Arc<crate::model::Server>, Problem> {
+    let stored = node.store.view()?;
+    let stored: &dyn Snapshot = &stored;
+    let by_name = stored.id_at(Key::ServerName(crate::model::name_key(server)))?;
+    let id = by_name.map(ServerId::from_bytes).or_else(|| server.parse().ok());
+    let held = match id {
+        Some(id) => stored.server(id)?,
+        None => None,
+    };
+    held.ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("there is no server '{server}' here"))
+            .hint("see them with: freehold server ls")
+    })
+}
+
+/// Looks up whether a server's domain names its key.
+async fn confirm(node: &Node, server: &str) -> Result<Json, Problem> {
+    let known = known(node, server)?;
+    let domain = known.domain.clone().ok_or_else(|| {
+        Problem::new(Code::Usage, format!("'{}' claims no domain", known.name))
+            .hint("note one with: freehold server set SERVER --domain DOMAIN")
+    })?;
+    if !super::dns::is_domain(&domain) {
+        return Err(Problem::new(Code::Usage, format!("'{domain}' is no domain")));
+    }
+    let peer_id = crate::model::peer_id_of(&known.key);
+    super::dns::check(&domain, &peer_id, node.settings.resolver).await?;
+    let args = json!({"server": known.id.to_string(), "domain": domain});
+    node.asker.call_as_node("server.confirmed", args).await
+}
+
 /// Exchanges in one measurement at most.
 const EXCHANGES_MAX: u64 = 10_000;
 
 async fn ping(node: &Node, server: &str, times: u64, timeout_ms: u64) -> Result<Json, Problem> {
-    let stored = node.store.view()?;
-    let id = (&stored as &dyn Snapshot)
-        .id_at(Key::ServerName(crate::model::name_key(server)))?
-        .map(ServerId::from_bytes);
-    let id = id.or_else(|| server.parse().ok());
-    let id = id.ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("there is no server '{server}' here"))
-    })?;
+    let id = known(node, server)?.id;
     let mut took = Vec::new();
     for _ in 0..times.clamp(1, EXCHANGES_MAX) {
         let begun = clock::instant();
@@ -311,6 +471,12 @@ fn config(node: &Node) -> Json {
         "strangers_limit" => {
             json!({"calls": settings.strangers_limit.calls, "seconds": settings.strangers_limit.seconds})
         }
+        "strangers" => match settings.strangers {
+            Strangers::Everyone => json!("everyone"),
+            Strangers::Ask => json!("ask"),
+        },
+        "domain" => json!(settings.domain),
+        "resolver" => json!(settings.resolver),
         _ => json!(settings.strangers_connections),
     };
     let items: Vec<Json> = Settings::KEYS

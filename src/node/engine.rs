@@ -12,7 +12,7 @@ use super::clock;
 use super::gather::Gather;
 use super::home::Mark;
 use crate::commands::find_job;
-use crate::model::{Changes, Code, Incarnation, JobId, Key, Problem, Snapshot};
+use crate::model::{Changes, Code, Incarnation, JobId, Key, Problem, Row, Snapshot};
 use crate::script::Machine;
 use crate::step::Setting;
 use crate::store::{Hot, Store};
@@ -24,6 +24,8 @@ const PENDING_MAX: usize = 2;
 const ORDERS_MAX: usize = PENDING_MAX + 1;
 /// Pause between two tries to leave the read-only state.
 const REOPEN_AFTER_MS: u64 = 1_000;
+/// Rows that are written, and removed, to see whether the store takes changes: about 200 KiB.
+const PROBE_ROWS: u64 = 4_096;
 /// The longest sleep of the turns' thread.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
@@ -371,8 +373,7 @@ impl Runner {
         }
         self.decide();
         let Some(node) = self.node.clone() else { return };
-        let probe = Changes::from([(Key::Node, Some(crate::model::Row::Node(node)))]);
-        if self.store.commit(&probe).is_err() {
+        if !self.has_room(node) {
             // The try made this handle refuse reads as well: another one reads on.
             self.store.reopen().ok();
             return;
@@ -392,6 +393,23 @@ impl Runner {
             }
             Err(damaged) => error!(%damaged, "the store cannot be read"),
         }
+    }
+}
+
+impl Runner {
+    /// Whether the store takes as much as a turn of some calls writes: with less room it would be
+    /// read-only again at once.
+    fn has_room(&self, node: Arc<crate::model::Node>) -> bool {
+        let key = |number: u64| {
+            let mut bytes = [0xff; 16];
+            bytes[8..].copy_from_slice(&number.to_be_bytes());
+            Key::Idempotency(bytes)
+        };
+        let filler = Some(Row::Id([0xff; 16]));
+        let mut probe = Changes::from([(Key::Node, Some(Row::Node(node)))]);
+        probe.extend((0..PROBE_ROWS).map(|number| (key(number), filler.clone())));
+        let cleared: Changes = (0..PROBE_ROWS).map(|number| (key(number), None)).collect();
+        self.store.commit(&probe).is_ok() && self.store.commit(&cleared).is_ok()
     }
 }
 

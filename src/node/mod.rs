@@ -3,6 +3,7 @@
 
 mod clock;
 mod command;
+mod dns;
 mod engine;
 mod gather;
 mod home;

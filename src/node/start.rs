@@ -22,7 +22,7 @@ use crate::commands;
 use crate::model::{
     AccountId, Bootstrap, Call, Caller, Changes, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS,
     Damaged, Event, Head, Incarnation, Job, JobId, JobStatus, Json, Key, Name, Need, Outbox,
-    Outcome, Problem, Row, ServerId, Settings, Snapshot,
+    Outcome, Problem, Row, ServerId, Settings, Snapshot, Strangers,
 };
 use crate::net::{self, NetConfig, StartNetError};
 use crate::step::{Setting, account_by, only_account};
@@ -438,6 +438,7 @@ impl Node {
             time_zone,
             account: settings.account.clone(),
             record_ms: settings.record_seconds.saturating_mul(1_000),
+            strangers_wait: settings.strangers == Strangers::Ask,
         });
         let listen = if options.listen.is_empty() {
             settings.listen.clone()
@@ -495,6 +496,7 @@ impl Node {
             commands,
             hub: hub.clone(),
             asker: asker.clone(),
+            domain: settings.domain.clone(),
             pinned: bootstrap.peers.iter().filter_map(Pinned::new).collect(),
         });
         tokio::spawn(hub_task.run(inbox, events));

@@ -253,7 +253,7 @@ impl Step<'_> {
         let element_type = self.type_of(element.type_id)?;
         let standing = self.standing(actor, element, &element_type)?;
         let found = element_type.definition.actions.get(action);
-        let event = match found.map(|found| (&found.on, self.is_offered(standing, found.level))) {
+        let event = match found.map(|found| (&found.on, self.is_offered(standing, &element_type, found))) {
             Some((On::Custom(event), true)) => event.clone(),
             Some((On::Before(_) | On::After(_), true)) if !standing.is_remote() => {
                 let says = format!(

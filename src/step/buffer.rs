@@ -38,6 +38,8 @@ pub struct Setting {
     pub account: Option<String>,
     /// How long a fetched account record counts as fresh, in milliseconds.
     pub record_ms: u64,
+    /// Whether servers that nobody decided about may use nothing yet.
+    pub strangers_wait: bool,
 }
 
 /// An event as a step notes it; the turn gives it its numbers.

@@ -2,7 +2,7 @@
 
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Attribute, Bond, Caller, Code, Element, ElementId, Group, GroupId, Key, Level,
+    AccountId, Action, Attribute, Bond, Caller, Code, Element, ElementId, Group, GroupId, Key,
     Problem, TypeDefinition, User, name_key,
 };
 use crate::trust::{self, Refusal, Right, Standing};
@@ -120,10 +120,17 @@ impl Step<'_> {
         Err(self.denied(refusal, name, list.map(|list| list.as_str())).into())
     }
 
-    /// Whether an action of this level is offered to somebody of this standing.
-    pub fn is_offered(&self, standing: Standing, level: Level) -> bool {
-        let owner_only = crate::model::Group::assumed_at(level) == Group::Owner;
-        trust::may(Right { level, owner_only }, standing)
+    /// Whether an action of a type is offered to somebody of this standing.
+    pub fn is_offered(
+        &self,
+        standing: Standing,
+        element_type: &TypeDefinition,
+        action: &Action,
+    ) -> bool {
+        let level = action.level;
+        let owner_only = Group::assumed_at(level) == Group::Owner;
+        let off = standing == Standing::Stranger && element_type.is_off_for_public(&action.name);
+        !off && trust::may(Right { level, owner_only }, standing)
     }
 
     /// Whether a group that an attribute names leaves `actor` out: of the owner of the type that

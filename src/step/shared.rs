@@ -56,6 +56,7 @@ pub fn outward_definition(held: &TypeDefinition, level: Level) -> Definition {
         .collect();
     let is_shown = |action: &Action| {
         action.level >= level
+            && !(level == Level::Public && held.is_off_for_public(&action.name))
             && action.attribute.as_ref().is_none_or(|name| attributes.contains_key(name))
     };
     let actions: BTreeMap<_, _> = whole
@@ -212,7 +213,10 @@ impl Step<'_> {
             Bond::Stranger => Level::Public,
         };
         let found = element_type.definition.actions.get(action);
-        let found = found.filter(|found| found.level >= level);
+        let found = found.filter(|found| {
+            let off = level == Level::Public && element_type.is_off_for_public(&found.name);
+            found.level >= level && !off
+        });
         let Some(found) = found.cloned() else { return Err(not_offered(action).into()) };
         let event = match &found.on {
             On::Custom(event) => Some(event.clone()),

@@ -106,6 +106,7 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::ElementHolder(id, server) => {
             tagged(&mut bytes, 45, &[id.as_bytes(), server.as_bytes()]);
         }
+        Key::Ticket(id) => tagged(&mut bytes, 46, &[id.as_bytes()]),
     }
     bytes
 }
@@ -201,6 +202,7 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
             parts.element()?,
             crate::model::ServerId::from_bytes(parts.id()?),
         ),
+        46 => Key::Ticket(crate::model::EntryId::from_bytes(parts.id()?)),
         _ => return None,
     };
     parts.0.is_empty().then_some(key)
@@ -272,6 +274,7 @@ pub(super) fn row_bytes(table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         Row::Following(value) => cbor(value),
         Row::Permission(value) => cbor(value),
         Row::Visitor(value) => cbor(value),
+        Row::Ticket(value) => cbor(value),
         Row::CachedAccount(value) => cbor(value),
         Row::CachedPlace(value) => cbor(value),
         Row::CachedValue(value) => cbor(value),
@@ -341,6 +344,7 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         Key::Following(..) => Row::Following(parse(value)?),
         Key::Permission(..) => Row::Permission(parse(value)?),
         Key::Visitor(_) => Row::Visitor(parse(value)?),
+        Key::Ticket(_) => Row::Ticket(parse(value)?),
         Key::CachedAccount(_) => Row::CachedAccount(parse(value)?),
         Key::CachedPlace(..) => Row::CachedPlace(*parse(value)?),
         Key::CachedValue(..) => Row::CachedValue(parse(value)?),

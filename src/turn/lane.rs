@@ -123,6 +123,7 @@ impl Running<'_> {
             since: self.turn.at,
             owner: None,
             waits: None,
+            later_until: None,
         };
         let paused = Server { paused_at: Some(self.turn.at), ..entry.as_ref().clone() };
         self.changes.insert(Key::Server(server), Some(Row::Server(Arc::new(paused))));

@@ -34,7 +34,7 @@ pub fn read(
     now: Timestamp,
     hurried: bool,
 ) -> Read {
-    if let Err(problem) = check(snapshot, call, now) {
+    if let Err(problem) = check(snapshot, setting, call, now) {
         return Read::Done(Err(problem), Changes::new());
     }
     let found = catalog::find(&call.command).and_then(|command| table(command.name));
@@ -64,8 +64,13 @@ pub fn read(
 }
 
 /// Checks that the caller may use the command at all: the rights to things are asked where it runs.
-pub(super) fn check(snapshot: &dyn Snapshot, call: &Call, now: Timestamp) -> Result<(), Problem> {
-    may_call(snapshot, &call.caller)?;
+pub(super) fn check(
+    snapshot: &dyn Snapshot,
+    setting: &Setting,
+    call: &Call,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    may_call(snapshot, setting, call, now)?;
     may_act_for(snapshot, &call.caller, now)?;
     let unknown =
         || Problem::new(Code::UnknownCommand, format!("there is no command '{}'", call.command));
@@ -89,10 +94,32 @@ pub(super) fn check(snapshot: &dyn Snapshot, call: &Call, now: Timestamp) -> Res
     catalog::check_args(command, &call.args)
 }
 
-/// Checks that the calling server is neither denied nor paused.
-fn may_call(snapshot: &dyn Snapshot, caller: &Caller) -> Result<(), Problem> {
-    let Some(server) = caller.server() else { return Ok(()) };
+/// What a server may ask before anybody decided about it: to be admitted.
+const BEFORE_ADMISSION: [&str; 4] =
+    ["protection.offer", "protection.accept", "protection.refuse", "ticket.use"];
+
+/// Checks that the calling server is neither denied nor paused, was admitted where that is asked for,
+/// and calls at a time at which it may.
+fn may_call(
+    snapshot: &dyn Snapshot,
+    setting: &Setting,
+    call: &Call,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let Some(server) = call.caller.server() else { return Ok(()) };
     let Some(entry) = snapshot.server(server)? else { return Ok(()) };
+    if let Some(schedule) = &entry.schedule
+        && !schedule.hold_at(now, &setting.time_zone)
+    {
+        let says = "this server takes calls from yours at other times";
+        return Err(Problem::new(Code::OutsideSchedule, says));
+    }
+    let waits = setting.strangers_wait && entry.allowed == ServerState::Pending;
+    if waits && !BEFORE_ADMISSION.contains(&call.command.as_str()) && !is_listed(&call.caller) {
+        let says = "this server has not decided yet whether yours may call it";
+        return Err(Problem::new(Code::ServerDenied, says)
+            .hint("its operator finds the question in the inbox"));
+    }
     match (entry.allowed, entry.paused_at) {
         (ServerState::Denied, _) => {
             Err(Problem::new(Code::ServerDenied, "this server takes no calls from yours"))
@@ -123,6 +150,14 @@ fn may_act_for(snapshot: &dyn Snapshot, caller: &Caller, now: Timestamp) -> Resu
             refused("there is no such user here")
         }
         None => Ok(()),
+    }
+}
+
+/// Whether the calling server showed that it is on a list of ours: then somebody has decided.
+fn is_listed(caller: &Caller) -> bool {
+    match caller {
+        Caller::Remote { presented, .. } => !presented.is_empty(),
+        Caller::Local { .. } | Caller::Node => false,
     }
 }
 

@@ -481,7 +481,7 @@ impl Running<'_> {
 
     /// Runs a job for the first time.
     pub(super) fn start(&mut self, job: Job) {
-        if let Err(problem) = check(&self.view(), &job.call, self.turn.at) {
+        if let Err(problem) = check(&self.view(), self.setting, &job.call, self.turn.at) {
             self.finish(job, Err(problem));
             return;
         }
@@ -746,6 +746,7 @@ impl Running<'_> {
                 since: self.turn.at,
                 owner: Some(*owner),
                 waits: Some((job.call.id, need.place.clone())),
+                later_until: None,
             };
             self.changes.insert(Key::Inbox(id), Some(Row::Inbox(Arc::new(entry))));
             if let Some((world, element)) = *about {

@@ -38,6 +38,9 @@ pub struct Hello {
     pub knows: Option<Incarnation>,
     /// The highest number that it took from us in that life.
     pub taken: u64,
+    /// The domain that it says is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 /// A call as it travels.

@@ -63,6 +63,21 @@ impl Hub {
         self.command(net::Command::Dial(key, vec![address]));
     }
 
+    /// Dials a server that was met, at every address that is known.
+    pub(super) fn connect(&mut self, server: ServerId, reply: Met) {
+        let Some(key) = self.keys.get(&server).copied() else {
+            let problem = Problem::new(Code::NotFound, "the server is not known any more");
+            reply.send(Err(problem)).ok();
+            return;
+        };
+        if let Some(server) = self.peers.get(&key).and_then(|peer| peer.server) {
+            reply.send(Ok(server)).ok();
+            return;
+        }
+        self.joins.push((key, reply));
+        self.dial(server);
+    }
+
     pub(super) fn end_joins(&mut self, key: [u8; 32], result: Result<ServerId, Problem>) {
         let (ended, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.joins).into_iter().partition(|(held, _)| *held == key);

@@ -61,6 +61,7 @@ impl Hub {
             addresses: self.ground.listen.clone(),
             knows: known.map(|entry| entry.incarnation),
             taken: 0,
+            domain: self.ground.domain.clone(),
         }
     }
 
@@ -180,6 +181,7 @@ impl Hub {
             "called": called.flatten(),
             "address": address,
             "incarnation": hello.incarnation.to_string(),
+            "domain": hello.domain,
         });
         let asker = self.ground.asker.clone();
         let hub = self.ground.hub.clone();

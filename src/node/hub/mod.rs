@@ -72,6 +72,8 @@ pub(super) enum HubMessage {
     Follow(ServerId, WorldId),
     /// Dial an address, and say who answered.
     Join { key: [u8; 32], address: String, reply: Met },
+    /// Dial a server that was met, now.
+    Connect { server: ServerId, reply: Met },
     /// Keep on dialling a first peer.
     Pin(Box<Pinned>),
     /// Which connections are open.
@@ -99,6 +101,7 @@ pub(super) struct HubGround {
     pub(super) commands: mpsc::Sender<net::Command>,
     pub(super) hub: mpsc::Sender<HubMessage>,
     pub(super) asker: HubAsker,
+    pub(super) domain: Option<String>,
     pub(super) pinned: Vec<Pinned>,
 }
 
@@ -339,6 +342,7 @@ impl Hub {
             }
             HubMessage::Follow(server, world) => self.follow(server, world, None),
             HubMessage::Join { key, address, reply } => self.join(key, address, reply),
+            HubMessage::Connect { server, reply } => self.connect(server, reply),
             HubMessage::Pin(pinned) => self.pin(*pinned),
             HubMessage::Peers(reply) => {
                 reply.send(self.peers_json()).ok();
@@ -352,6 +356,7 @@ impl Hub {
         for (key, change) in changes {
             match (key, change) {
                 (Key::Server(_), Some(Row::Server(server))) => self.learn(server.clone()),
+                (Key::Server(server), None) => self.unlearn(*server),
                 (Key::Protection(server, _), _) => self.protected(*server),
                 (Key::Type(_) | Key::Element(..), Some(_)) if self.provide_at.is_none() => {
                     if matches!(key, Key::Type(_)) {
@@ -401,6 +406,14 @@ impl Hub {
             Effect::Deliver(sent) => self.post(PostInput::Told(sent)),
             Effect::Forget { server, number } => self.post(PostInput::Settled(server, number)),
             Effect::Show(events) => self.show(&events),
+        }
+    }
+
+    /// A server was removed: nothing joins us to it any more.
+    fn unlearn(&mut self, server: ServerId) {
+        self.entries.remove(&server);
+        if let Some(key) = self.keys.remove(&server) {
+            self.command(net::Command::Close(key));
         }
     }
 
