@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use freehold::cli::{self, RunOptions, Wish};
 use freehold::model::{Code, Problem};
-use freehold::node::{Node, StartOptions};
+use freehold::node::{self, Node, Signer, StartOptions};
 use freehold::{api, model::Json};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -37,6 +37,15 @@ async fn carry_out(arguments: Vec<std::ffi::OsString>) -> Result<u8, Problem> {
     match cli::run(arguments).await? {
         Wish::Exit(code) => Ok(code),
         Wish::Run(options) => run(options).await.map(|()| 0),
+        Wish::Rekey { home, words, json } => {
+            let signer = words.map_or(Signer::Key, Signer::Words);
+            cli::print_done("rekey", json, &node::rekey(&home, &signer)?);
+            Ok(0)
+        }
+        Wish::Restore { home, file, json } => {
+            cli::print_done("restore", json, &node::restore(&home, &file)?);
+            Ok(0)
+        }
     }
 }
 

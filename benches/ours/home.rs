@@ -103,6 +103,8 @@ fn household() -> Result<Changes, Fault> {
         record: record.clone(),
         recovery_hash: [0; 32],
         incarnation: LIFE,
+        earlier: Vec::new(),
+        is_rekeyed: false,
     };
     let alice = Account { id: ALICE, name: Name::new("alice")?, record, added_at };
     let garden = World { id: WORLD, owner: ALICE, name: Name::new(GARDEN)?, added_at };

@@ -139,5 +139,7 @@ fn ourselves() -> Result<Node, Fault> {
         record: SignedRecord(vec![7; RECORD_BYTES]),
         recovery_hash: [0; 32],
         incarnation: LIFE,
+        earlier: Vec::new(),
+        is_rekeyed: false,
     })
 }

@@ -27,6 +27,7 @@ pub(crate) fn setting() -> Result<Setting, Fault> {
         time_zone: TimeZone::UTC,
         account: None,
         record_ms: RECORD_MS,
+        strangers_wait: false,
     })
 }
 

@@ -302,7 +302,11 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg("element", "its name or id", ArgKind::Text),
             arg("attribute", "which value", ArgKind::Text),
-            optional("for", "a user of another server who permitted this one to act for them", ArgKind::Text),
+            optional(
+                "for",
+                "a user of another server who permitted this one to act for them",
+                ArgKind::Text,
+            ),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[
@@ -323,7 +327,11 @@ pub const COMMANDS: &[Command] = &[
             arg("element", "its name or id", ArgKind::Text),
             arg("attribute", "which value", ArgKind::Text),
             arg("value", "the new value", ArgKind::Value),
-            optional("for", "a user of another server who permitted this one to act for them", ArgKind::Text),
+            optional(
+                "for",
+                "a user of another server who permitted this one to act for them",
+                ArgKind::Text,
+            ),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[field("value", "what was really set")],
@@ -696,7 +704,11 @@ pub const COMMANDS: &[Command] = &[
             arg("element", "its name or id", ArgKind::Text),
             arg("action", "its name", ArgKind::Text),
             optional("args", "the event's data", ArgKind::Object),
-            optional("for", "a user of another server who permitted this one to act for them", ArgKind::Text),
+            optional(
+                "for",
+                "a user of another server who permitted this one to act for them",
+                ArgKind::Text,
+            ),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[field("job", "the job"), field("result", "what the action returned")],
@@ -755,7 +767,11 @@ pub const COMMANDS: &[Command] = &[
             optional("data", "its data", ArgKind::Object),
             optional("after", "send it later: how long from now, 100ms to 365d", ArgKind::Duration),
             optional("every", "and again each time so long after", ArgKind::Duration),
-            optional("for", "a user of another server who permitted this one to act for them", ArgKind::Text),
+            optional(
+                "for",
+                "a user of another server who permitted this one to act for them",
+                ArgKind::Text,
+            ),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[
@@ -1078,10 +1094,7 @@ pub const COMMANDS: &[Command] = &[
         about: "The node found that a domain names a server's key.",
         mode: Mode::Change,
         audience: Audience::Node,
-        args: &[
-            arg("server", "its id", ArgKind::Text),
-            arg("domain", "the domain", ArgKind::Text),
-        ],
+        args: &[arg("server", "its id", ArgKind::Text), arg("domain", "the domain", ArgKind::Text)],
         results: &[],
     },
     Command {
@@ -1110,7 +1123,11 @@ pub const COMMANDS: &[Command] = &[
         audience: Audience::Operator,
         args: &[
             optional("list", "the list on which it gives a place", ArgKind::Text),
-            optional("expires", "how long it can be used; 1h unless told otherwise", ArgKind::Duration),
+            optional(
+                "expires",
+                "how long it can be used; 1h unless told otherwise",
+                ArgKind::Duration,
+            ),
         ],
         results: &[
             field("id", "its id"),
@@ -1479,7 +1496,11 @@ pub const COMMANDS: &[Command] = &[
         audience: Audience::Account,
         args: &[
             arg("server", "its name or id, or the id of what asked", ArgKind::Text),
-            optional("only", "a TYPE or TYPE.ACTION that it is for; repeatable; else everything", ArgKind::Texts),
+            optional(
+                "only",
+                "a TYPE or TYPE.ACTION that it is for; repeatable; else everything",
+                ArgKind::Texts,
+            ),
             optional("expires", "how long it holds", ArgKind::Duration),
         ],
         results: TOKEN,
@@ -1625,6 +1646,7 @@ pub const COMMANDS: &[Command] = &[
             arg("record", "its record, hex", ArgKind::File),
             arg("name", "what it calls itself", ArgKind::Text),
             optional("called", "what our first peers call it", ArgKind::Text),
+            optional("earlier", "its records before that one, hex", ArgKind::Texts),
             optional("domain", "the domain that it says is its own", ArgKind::Text),
             optional("address", "where it was met", ArgKind::Text),
             arg("incarnation", "its life", ArgKind::Text),
@@ -1694,6 +1716,15 @@ pub const COMMANDS: &[Command] = &[
             field("name", "what it claims to be called"),
             field("listen", "its addresses"),
         ],
+    },
+    Command {
+        name: "node.backup",
+        short: Some("backup"),
+        about: "Writes everything that makes up the node to one new file: keep it as safe as the node itself.",
+        mode: Mode::Node,
+        audience: Audience::Operator,
+        args: &[arg("file", "the file to be made", ArgKind::Text)],
+        results: &[field("file", "the file"), field("rows", "how many rows it holds")],
     },
     Command {
         name: "node.stop",

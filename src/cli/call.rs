@@ -34,7 +34,14 @@ pub(super) async fn one(
     let command = catalog::find(name).ok_or_else(|| {
         Problem::new(Code::UnknownCommand, format!("there is no command '{name}'"))
     })?;
-    let args = arguments(command, matches)?;
+    let mut args = arguments(command, matches)?;
+    if command.name == "node.backup" {
+        // The node has a folder of its own: it is told where ours is.
+        let file = args.get("file").and_then(Json::as_str).unwrap_or_default();
+        let path = std::path::absolute(file);
+        let path = path.map_err(|error| Problem::new(Code::Usage, format!("{file}: {error}")))?;
+        args["file"] = json!(path.display().to_string());
+    }
     make(globals, output, command.name, args).await
 }
 

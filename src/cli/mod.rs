@@ -25,6 +25,24 @@ pub use show::print_problem;
 pub enum Wish {
     /// Start a node.
     Run(RunOptions),
+    /// Give a stopped node another key; with the recovery words where the old one is lost.
+    Rekey {
+        /// The folder of the node.
+        home: PathBuf,
+        /// The recovery words.
+        words: Option<String>,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Put a backup into a home.
+    Restore {
+        /// The folder of the node.
+        home: PathBuf,
+        /// The backup.
+        file: PathBuf,
+        /// Whether to print JSON.
+        json: bool,
+    },
     /// Nothing more: exit with this code.
     Exit(u8),
 }
@@ -78,6 +96,16 @@ pub async fn run(arguments: Vec<std::ffi::OsString>) -> Result<Wish, Problem> {
     let output = Output { json: globals.json, quiet: globals.quiet };
     match word {
         "run" => Ok(Wish::Run(run_options(&globals, inner))),
+        "rekey" => Ok(Wish::Rekey { home: globals.home, words: None, json: globals.json }),
+        "recover" => {
+            let path = inner.get_one::<String>("words").cloned().unwrap_or_default();
+            let words = Some(call::read_file(&path)?);
+            Ok(Wish::Rekey { home: globals.home, words, json: globals.json })
+        }
+        "restore" => {
+            let file = inner.get_one::<String>("file").cloned().unwrap_or_default();
+            Ok(Wish::Restore { home: globals.home, file: PathBuf::from(file), json: globals.json })
+        }
         "call" => call::any(&globals, output, inner).await,
         "events" => events::follow(&globals, output, inner).await,
         "demo" => demo::run(&globals, inner).await,
@@ -188,6 +216,11 @@ fn check_type(output: Output, matches: &ArgMatches) -> Result<Wish, Problem> {
 /// The client of the node on the home at hand.
 fn client(globals: &Globals) -> Client {
     Client::of(&globals.home)
+}
+
+/// Prints what was done without a node.
+pub fn print_done(name: &str, json: bool, done: &Json) {
+    Output { json, quiet: false }.show(name, done);
 }
 
 /// Prints the line that says a node is ready.

@@ -9,7 +9,19 @@ use crate::catalog::{self, ArgKind, COMMANDS};
 use crate::model::{Code, Problem};
 
 /// Verbs that are no commands of the node.
-const OWN: [&str; 8] = ["run", "call", "events", "demo", "bench", "paths", "completions", "man"];
+const OWN: [&str; 11] = [
+    "run",
+    "call",
+    "events",
+    "demo",
+    "bench",
+    "paths",
+    "rekey",
+    "recover",
+    "restore",
+    "completions",
+    "man",
+];
 
 /// The whole command line.
 pub(super) fn command() -> Command {
@@ -153,6 +165,17 @@ fn own() -> Vec<Command> {
                     .value_parser(clap::value_parser!(u64))
                     .help("how many at the same time"),
             ),
+        Command::new("rekey").about("Gives a stopped node another key; its id stays."),
+        Command::new("recover")
+            .about("Gives a stopped node another key, by its recovery words, and new words.")
+            .arg(
+                Arg::new("words")
+                    .required(true)
+                    .help("the file with the words, - for standard input"),
+            ),
+        Command::new("restore")
+            .about("Puts a backup into a home that has no store.")
+            .arg(Arg::new("file").required(true).help("the backup")),
         Command::new("paths").about("Shows where the files of the node are."),
         Command::new("completions").about("Prints completions for a shell.").arg(
             Arg::new("shell").required(true).value_parser(PossibleValuesParser::new([

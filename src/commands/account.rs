@@ -208,7 +208,8 @@ pub(super) fn fetched(
     server: ServerId,
     name: &str,
 ) -> Result<CachedAccount, Halt> {
-    let answer = step.ask_server(server, "account.show", name, json!({"account": name}), None)??;
+    let answer =
+        step.ask_server(server, "account.show", name, json!({"account": name}), None)??;
     verified(step, server, &answer, None)
 }
 

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::account::PATIENCE_MS;
 use crate::model::{
-    AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId, Group, Head,
-    Json, Key, Kind, LogId, Problem, Row, ServerId, WorldId, hex,
+    AccountId, Audience, Bond, CachedPlace, CachedValue, Caller, Code, Element, ElementId, Group,
+    Head, Json, Key, Kind, LogId, Problem, Row, ServerId, WorldId, hex,
 };
 use crate::step::{Actor, Halt, Reading, Step, Target, not_offered};
 

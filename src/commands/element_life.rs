@@ -187,7 +187,8 @@ pub(super) fn become_type(step: &mut Step<'_>) -> Result<Json, Halt> {
     let to = step.element_type(step.word("type"), Some(element.owner))?;
     if to.id != from.id && !step.ancestors(&to)?.contains(&from.id) {
         let (from, to) = (&from.definition.name, &to.definition.name);
-        let says = format!("the type {to} is no child of {from}: nothing of the element may be lost");
+        let says =
+            format!("the type {to} is no child of {from}: nothing of the element may be lost");
         return Err(Problem::new(Code::Conflict, says)
             .hint(format!("name {from} among the parents of {to}"))
             .into());

@@ -108,7 +108,8 @@ fn parents(step: &Step<'_>, own: &Definition) -> Result<Vec<Arc<TypeDefinition>>
     for name in &own.parents {
         let parent = step.element_type(name, None)?;
         if parent.home.is_some() {
-            let says = format!("the type '{name}' is of another server: it cannot be a parent here");
+            let says =
+                format!("the type '{name}' is of another server: it cannot be a parent here");
             return Err(Problem::new(Code::NotPermitted, says).into());
         }
         let group = &parent.definition.create_group;

@@ -7,7 +7,8 @@ use serde_json_path::JsonPath;
 
 use super::action::object;
 use crate::model::{
-    Caller, Code, Definition, Element, EventDefinition, Json, On, Problem, TimerDoes, parse_duration_ms,
+    Caller, Code, Definition, Element, EventDefinition, Json, On, Problem, TimerDoes,
+    parse_duration_ms,
 };
 use crate::step::{Actor, Halt, Replies, Step, Target, not_offered};
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::visit;
 use crate::model::{
     AccountGroup, AccountId, Code, Element, EventKind, GroupId, Json, Key, PermissionState,
     Problem, Row, SystemType, name_key,
 };
-use super::visit;
 use crate::step::{AccountPlace, Halt, Step};
 
 /// Members of a group at most.

@@ -207,7 +207,9 @@ fn asking(step: &mut Step<'_>) -> Result<(Arc<Server>, Name), Halt> {
 pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     let (server, list, id) = offered(step)?;
     let held = step.stored().protection(server.id, &list.key())?;
-    if held.as_ref().is_some_and(|held| held.state == ProtectionState::Denied && refused_by_us(held))
+    if held
+        .as_ref()
+        .is_some_and(|held| held.state == ProtectionState::Denied && refused_by_us(held))
     {
         let args = json!({"list": list});
         let tell = step.tell_of(server.id, "protection.refuse", args)?;
@@ -243,6 +245,16 @@ pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     };
     step.put(Key::Inbox(id_of_entry), Row::Inbox(Arc::new(entry)))?;
     Ok(json!({"state": ProtectionState::Asked}))
+}
+
+/// Gives a server new ids for the lists on which it is: its key, or ours, is another.
+pub(super) fn renew(step: &mut Step<'_>, server: &Server) -> Result<(), Halt> {
+    for row in of_server(step, server.id)? {
+        if row.state == ProtectionState::Active {
+            accept_from(step, server, &row.list, row.held.clone())?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether it was us who said no for good: then no id was ever issued.
@@ -282,11 +294,7 @@ pub(super) fn approved(step: &mut Step<'_>, entry: &InboxEntry) -> Result<(), Ha
 }
 
 /// A person said no to what another server asked.
-pub(super) fn denied(
-    step: &mut Step<'_>,
-    entry: &InboxEntry,
-    remember: bool,
-) -> Result<(), Halt> {
+pub(super) fn denied(step: &mut Step<'_>, entry: &InboxEntry, remember: bool) -> Result<(), Halt> {
     if remember {
         // It is not asked again: the row says no for us.
         store(step, &entry.list, entry.from, ProtectionState::Denied, &[], Vec::new())?;

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::model::{
     Bounds, Code, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Limit, Name, Problem,
-    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, peer_id_of, unhex,
+    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, peer_id_of,
+    unhex,
 };
 use crate::step::{Halt, Step, Verdict};
 use crate::trust::{Verified, decode_record};
@@ -60,9 +61,10 @@ fn about(step: &mut Step<'_>, server: &Server) -> Result<Json, Halt> {
     let element = server.id.element().to_string();
     let args = json!({"element": element, "attribute": "description"});
     let answer = step.ask_server(server.id, "element.get", "description", args, Some(ABOUT_MS))?;
-    Ok(answer.map_or(Json::Null, |answer| {
-        json!({"description": answer.get("value").cloned().unwrap_or_default()})
-    }))
+    Ok(answer.map_or(
+        Json::Null,
+        |answer| json!({"description": answer.get("value").cloned().unwrap_or_default()}),
+    ))
 }
 
 pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -163,6 +165,7 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 /// Ends what joins us to a server: protections, and permissions either way.
 fn part(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
+    decided(step, id)?;
     for row in super::protection::of_server(step, id)? {
         super::protection::end(step, &row, ProtectionState::Dropped)?;
     }
@@ -174,6 +177,9 @@ pub(super) fn review(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.check_operator()?;
     let server = step.server(step.word("server"))?;
     let allowed = admission(step, &server)?;
+    if allowed != ServerState::Pending {
+        decided(step, server.id)?;
+    }
     change(step, |server| server.allowed = allowed)
 }
 
@@ -204,7 +210,7 @@ fn admission(step: &mut Step<'_>, server: &Server) -> Result<ServerState, Halt> 
 /// Asks the operator about a server that may use nothing before somebody has decided.
 fn ask_operator(step: &mut Step<'_>, server: &Server) -> Result<(), Halt> {
     super::inbox::check_room(step)?;
-    let id = EntryId::of_hash(&blake3::derive_key("freehold 1 admission", server.id.as_bytes()));
+    let id = question_of(server.id);
     let entry = InboxEntry {
         id,
         kind: InboxKind::Server,
@@ -218,6 +224,19 @@ fn ask_operator(step: &mut Step<'_>, server: &Server) -> Result<(), Halt> {
         later_until: None,
     };
     step.put(Key::Inbox(id), Row::Inbox(Arc::new(entry)))
+}
+
+fn question_of(server: ServerId) -> EntryId {
+    EntryId::of_hash(&blake3::derive_key("freehold 1 admission", server.as_bytes()))
+}
+
+/// Somebody has decided about a server: nobody need be asked any more.
+pub(super) fn decided(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
+    let id = question_of(server);
+    if step.stored().inbox(id)?.is_some() {
+        step.change(Key::Inbox(id), None)?;
+    }
+    Ok(())
 }
 
 /// What the inbox calls the question whether a server may call here.
@@ -245,6 +264,8 @@ fn change(step: &mut Step<'_>, change: impl FnOnce(&mut Server)) -> Result<Json,
 }
 
 pub(super) fn allow(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = step.server(step.word("server"))?;
+    decided(step, server.id)?;
     change(step, |server| server.allowed = ServerState::Allowed)
 }
 
@@ -299,10 +320,10 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     let incarnation =
         step.word("incarnation").parse().map_err(|_| bad("the incarnation is none".to_owned()))?;
     let held = step.stored().server(id)?;
-    let verified = match held.as_ref().and_then(|held| decode_record(&held.record).ok()) {
-        Some(held) => Verified::following(&record, &held),
-        None => Verified::first_seen(&record),
-    };
+    let earlier = step.arg("earlier").as_array().into_iter().flatten().filter_map(Json::as_str);
+    let earlier: Vec<SignedRecord> = earlier.filter_map(unhex).map(SignedRecord).collect();
+    let known = held.as_ref().and_then(|held| decode_record(&held.record).ok());
+    let verified = Verified::by_chain(&earlier, &record, known.as_ref());
     let verified =
         verified.map_err(|error| bad(format!("the record cannot be believed: {error}")))?;
     let claims = verified.record().name.clone();
@@ -339,7 +360,8 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     if domain.is_some() && domain != server.domain {
         (server.domain, server.confirmed_at) = (domain, None);
     }
-    if server.key != verified.record().key {
+    let is_rekeyed = server.key != verified.record().key;
+    if is_rekeyed {
         server.confirmed_at = None;
     }
     server.key = verified.record().key;
@@ -352,6 +374,10 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
     let is_new = step.stored().server(id)?.is_none();
     step.put(Key::Server(id), Row::Server(Arc::new(server.clone())))?;
+    if is_rekeyed && !is_new {
+        // What we issued was for its old key.
+        super::protection::renew(step, &server)?;
+    }
     if is_new {
         admit(step, server)?;
     }

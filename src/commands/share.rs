@@ -8,9 +8,9 @@ use serde_json::json;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
-    ATTRIBUTE_BYTES_MAX, AccountId, Code, Definition, Element, ElementId, EventKind, Json, Key, Name,
-    PermissionState, Problem, Protection, ProtectionState, Row, Server, ServerId, ServerState,
-    TypeDefinition, TypeId, World, bytes_of,
+    ATTRIBUTE_BYTES_MAX, AccountId, Code, Definition, Element, ElementId, EventKind, Json, Key,
+    Name, PermissionState, Problem, Protection, ProtectionState, Row, Server, ServerId,
+    ServerState, TypeDefinition, TypeId, World, bytes_of,
 };
 use crate::step::{Actor, Halt, Step, above, not_offered, outward_definition};
 
@@ -119,11 +119,7 @@ fn send_to(step: &mut Step<'_>, id: TypeId, server: ServerId) -> Result<(), Halt
 }
 
 /// A server came onto a list or left it: what it holds of the types that name the list is sent anew.
-pub(super) fn list_changed(
-    step: &mut Step<'_>,
-    list: &Name,
-    server: ServerId,
-) -> Result<(), Halt> {
+pub(super) fn list_changed(step: &mut Step<'_>, list: &Name, server: ServerId) -> Result<(), Halt> {
     let key = |bytes| Key::Type(TypeId::from_bytes(bytes));
     let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), TYPES_MAX)?;
     for (_, row) in rows {
@@ -147,9 +143,12 @@ fn check_trusted(step: &Step<'_>, server: &Server) -> Result<(), Halt> {
         return Ok(());
     }
     let us = &step.setting.name;
-    Err(Problem::new(Code::NotListed, format!("{us} takes nothing from servers that it does not know"))
-        .hint(format!("its operator can run: freehold server allow {}", server.name))
-        .into())
+    Err(Problem::new(
+        Code::NotListed,
+        format!("{us} takes nothing from servers that it does not know"),
+    )
+    .hint(format!("its operator can run: freehold server allow {}", server.name))
+    .into())
 }
 
 /// Checks what another server says of a type as a type file is checked.
@@ -171,15 +170,16 @@ fn check_foreign(definition: &Definition) -> Result<(), Halt> {
 pub(super) fn receive(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     check_trusted(step, &server)?;
-    let bad = |what: &str| Halt::from(Problem::new(Code::BadType, format!("the type's {what} is none")));
+    let bad =
+        |what: &str| Halt::from(Problem::new(Code::BadType, format!("the type's {what} is none")));
     let field = |name: &str| step.arg(name).clone();
     let id: TypeId = serde_json::from_value(field("type")).map_err(|_| bad("id"))?;
     let owner: AccountId = serde_json::from_value(field("owner")).map_err(|_| bad("owner"))?;
     let owner_name = Name::new(step.word("owner_name")).map_err(|_| bad("owner's name"))?;
     let definition: Definition =
         serde_json::from_value(field("definition")).map_err(|_| bad("definition"))?;
-    let above: Vec<(EventKind, Option<String>, bool)> =
-        serde_json::from_value(field("above")).map_err(|_| bad("list of what is above its level"))?;
+    let above: Vec<(EventKind, Option<String>, bool)> = serde_json::from_value(field("above"))
+        .map_err(|_| bad("list of what is above its level"))?;
     check_foreign(&definition)?;
     let held = step.stored().element_type(id)?;
     if held.as_ref().is_some_and(|held| held.home != Some(server.id) || held.owner != owner) {
@@ -284,16 +284,13 @@ pub(super) fn run(step: &mut Step<'_>) -> Result<Json, Halt> {
         Some(element) => element,
         None => Arc::new(described(step, &held, id)?),
     };
-    let reply = step.run_for_copy(&held, step.word("action"), &element, step.arg("data").clone())?;
+    let reply =
+        step.run_for_copy(&held, step.word("action"), &element, step.arg("data").clone())?;
     Ok(json!({"reply": reply}))
 }
 
 /// An element of ours of which a server holds a copy.
-fn copied(
-    step: &Step<'_>,
-    id: ElementId,
-    server: ServerId,
-) -> Result<Option<Arc<Element>>, Halt> {
+fn copied(step: &Step<'_>, id: ElementId, server: ServerId) -> Result<Option<Arc<Element>>, Halt> {
     match step.stored().id_at(Key::ElementHolder(id, server))? {
         Some(world) => Ok(step.stored().element(crate::model::WorldId::from_bytes(world), id)?),
         None => Ok(None),
@@ -301,11 +298,7 @@ fn copied(
 }
 
 /// An element of another server, as it describes it: with the values that it says.
-fn described(
-    step: &Step<'_>,
-    held: &TypeDefinition,
-    id: ElementId,
-) -> Result<Element, Halt> {
+fn described(step: &Step<'_>, held: &TypeDefinition, id: ElementId) -> Result<Element, Halt> {
     let values = step.checked_values(held, step.arg("values"))?;
     Ok(Element {
         id,
@@ -408,7 +401,11 @@ pub(super) fn forget_element(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 /// Whoever owns the world in which a copy stands removes it; its home is told.
-pub(super) fn remove_copy(step: &mut Step<'_>, copy: &Element, home: ServerId) -> Result<Json, Halt> {
+pub(super) fn remove_copy(
+    step: &mut Step<'_>,
+    copy: &Element,
+    home: ServerId,
+) -> Result<Json, Halt> {
     let world = step.stored().world(copy.world)?;
     let account = step.acting()?.id;
     if world.is_none_or(|world| world.owner != account) {

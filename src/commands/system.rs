@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::model::{
     Account, AccountId, Call, Caller, Code, DEADLINE_DEFAULT_MS, ElementId, EventKind, GroupId,
-    JobId, Json, Key, Name, On, Problem, Row, ServerId, SystemType, TypeDefinition, TypeId, World,
-    WorldId,
+    JobId, Json, Key, Name, Node, On, Problem, Row, ServerId, SystemType, TypeDefinition, TypeId,
+    World, WorldId,
 };
 use crate::script::read_type;
 use crate::step::{Halt, Step};
@@ -95,6 +95,7 @@ pub(super) fn started(step: &mut Step<'_>) -> Result<Json, Halt> {
         }
         None => {
             found(step)?;
+            renew(step)?;
             start_elements(step, begin)
         }
     }
@@ -188,6 +189,24 @@ fn found(step: &mut Step<'_>) -> Result<(), Halt> {
     step.put(Key::World(world), Row::World(Arc::new(system)))?;
     step.make_system_element(SystemType::Server, step.setting.us.element(), own, world)?;
     make_elements(step, own, world)
+}
+
+/// The node has a new key: those on our lists are given new ids, and the server's own account has the
+/// new record.
+fn renew(step: &mut Step<'_>) -> Result<(), Halt> {
+    let Some(node) = step.stored().node()?.filter(|node| node.is_rekeyed) else { return Ok(()) };
+    let key = |bytes| Key::Server(ServerId::from_bytes(bytes));
+    for (_, row) in step.stored().rows(&key(NONE), &key(ALL), FOUND_MAX)? {
+        if let Row::Server(server) = row {
+            super::protection::renew(step, &server)?;
+        }
+    }
+    if let Some(own) = step.own_account()? {
+        let renewed = Account { record: node.record.clone(), ..own.as_ref().clone() };
+        step.put(Key::Account(own.id), Row::Account(Arc::new(renewed)))?;
+    }
+    let done = Node { is_rekeyed: false, ..node.as_ref().clone() };
+    step.put(Key::Node, Row::Node(Arc::new(done)))
 }
 
 /// Gives an element to what was there before the system's types were.

@@ -39,11 +39,11 @@ pub(super) fn make(step: &mut Step<'_>) -> Result<Json, Halt> {
     };
     let life_ms = match step.text("expires") {
         None => LIFE_DEFAULT_MS,
-        Some(text) => parse_duration_ms(text)
-            .filter(|ms| (1_000..=LIFE_MAX_MS).contains(ms))
-            .ok_or_else(|| {
-                Problem::new(Code::Usage, format!("'{text}': a ticket is for 1s to 30d"))
-            })?,
+        Some(text) => {
+            parse_duration_ms(text).filter(|ms| (1_000..=LIFE_MAX_MS).contains(ms)).ok_or_else(
+                || Problem::new(Code::Usage, format!("'{text}': a ticket is for 1s to 30d")),
+            )?
+        }
     };
     let held = all(step)?;
     // What can never be used any more makes room.
@@ -151,6 +151,7 @@ pub(super) fn used(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.put(Key::Ticket(spent.id), Row::Ticket(Arc::new(spent)))?;
     let allowed = Server { allowed: ServerState::Allowed, ..server.as_ref().clone() };
     step.put(Key::Server(server.id), Row::Server(Arc::new(allowed)))?;
+    super::server::decided(step, server.id)?;
     if let Some(list) = &ticket.list {
         expect(step, &server, list)?;
     }

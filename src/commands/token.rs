@@ -32,11 +32,8 @@ fn server_name(step: &Step<'_>, server: ServerId) -> String {
 
 fn shown(step: &Step<'_>, held: &Permission) -> Json {
     let account = step.stored().account(held.account).ok().flatten();
-    let acts: Vec<Json> = held
-        .acts
-        .iter()
-        .map(|(at, what)| json!({"at": at.to_string(), "what": what}))
-        .collect();
+    let acts: Vec<Json> =
+        held.acts.iter().map(|(at, what)| json!({"at": at.to_string(), "what": what})).collect();
     json!({
         "id": id_of(held.account, held.server),
         "role": "given",
@@ -84,8 +81,7 @@ fn visible(step: &Step<'_>) -> Result<Vec<Arc<Permission>>, Halt> {
 }
 
 pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let mut items: Vec<Json> =
-        visible(step)?.iter().map(|held| shown(step, held)).collect();
+    let mut items: Vec<Json> = visible(step)?.iter().map(|held| shown(step, held)).collect();
     if step.check_operator().is_ok() {
         items.extend(visit::held_here(step)?);
     }
@@ -111,8 +107,7 @@ fn named(step: &mut Step<'_>, text: &str) -> Result<Arc<Permission>, Halt> {
     }
     let server = step.server(text)?.id;
     let account = step.acting()?.id;
-    let found =
-        all.into_iter().find(|held| held.server == server && held.account == account);
+    let found = all.into_iter().find(|held| held.server == server && held.account == account);
     found.ok_or_else(|| {
         Problem::new(Code::NotFound, format!("'{text}' did not ask to act for you"))
             .hint("see who did with: freehold token ls")

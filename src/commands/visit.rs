@@ -222,9 +222,8 @@ pub(super) fn act_for(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt>
     let about = format!("{account} for {server}");
     let answer = step.ask_server(visitor.home, "token.mint", &about, args, None)??;
     let token = answer.get("token").and_then(Json::as_str).and_then(unhex);
-    let token = token.ok_or_else(|| {
-        Problem::new(Code::Internal, "the home of that user gave no token")
-    })?;
+    let token =
+        token.ok_or_else(|| Problem::new(Code::Internal, "the home of that user gave no token"))?;
     step.act_for(ActsFor { account, token: Some(token.into()) });
     Ok(())
 }

@@ -257,7 +257,13 @@ impl Action {
                 action.attribute.clone(),
                 action.level,
                 action.priority,
-                (action.of_set, action.depth, action.ancestor, action.portable, action.above_accepts),
+                (
+                    action.of_set,
+                    action.depth,
+                    action.ancestor,
+                    action.portable,
+                    action.above_accepts,
+                ),
             )
         };
         body && head(self) == head(other)

@@ -24,9 +24,9 @@ mod value;
 pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
 pub use bounds::{Area, Bounds, Cron, Schedule, TimeSpan, parse_duration_ms};
 pub use call::{
-    ANSWERS_MAX, ActsFor, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Job,
-    JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX, Reply, ReplyTo, Root,
-    Tell, Touched,
+    ANSWERS_MAX, ActsFor, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS,
+    DEADLINE_MAX_MS, Job, JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX,
+    Reply, ReplyTo, Root, Tell, Touched,
 };
 pub use definition::{
     ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition,

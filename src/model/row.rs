@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element,
     ElementId, EntryId, Event, Following, GroupId, InboxEntry, Incarnation, Job, JobId, KeyId,
-    LogId, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell, Ticket, Timer, TimerId, Timestamp,
-    TypeDefinition, TypeId, Visitor, World, WorldId,
+    LogId, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell, Ticket, Timer,
+    TimerId, Timestamp, TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
 /// What a row is found by. The order of keys is the order of their bytes in the store.
@@ -180,6 +180,16 @@ pub struct Node {
     pub recovery_hash: [u8; 32],
     /// This life of the store.
     pub incarnation: Incarnation,
+    /// Our records before this one, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<SignedRecord>,
+    /// Whether the key is new, and those on our lists have not been given new protection ids.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_rekeyed: bool,
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Numbers of one lane that one turn holds: `first` to `last`.

@@ -103,8 +103,9 @@ pub enum Event {
     Connected([u8; 32], bool, String),
     /// No connection to the peer is open any more.
     Disconnected([u8; 32]),
-    /// A peer could not be reached: why, for each address, and whether another peer answered.
-    DialFailed([u8; 32], Vec<Try>, bool),
+    /// A peer could not be reached: why, for each address, whether another peer answered, and the key
+    /// of that one.
+    DialFailed([u8; 32], Vec<Try>, bool, Option<[u8; 32]>),
     /// A request arrived; the number finds the one who waits.
     Requested([u8; 32], u64, Result<Box<Request>, WireFault>),
     /// A request of ours was answered, or lost.

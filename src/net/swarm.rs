@@ -312,7 +312,7 @@ impl Network {
             && !matches!(error, DialError::DialPeerConditionFalse(_))
         {
             let (tries, wrong) = tries_of(&error);
-            self.emit(Event::DialFailed(key, tries, wrong)).await;
+            self.emit(Event::DialFailed(key, tries, wrong, obtained_in(&error))).await;
         }
     }
 
@@ -349,7 +349,8 @@ impl Network {
                     && !self.swarm.is_connected(&peer)
                 {
                     let (tries, wrong) = tries_of(&error);
-                    self.emit(Event::DialFailed(key, tries, wrong)).await;
+                    let obtained = obtained_in(&error);
+                    self.emit(Event::DialFailed(key, tries, wrong, obtained)).await;
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Exchange(event)) => self.exchange(event).await,
@@ -530,6 +531,14 @@ impl Network {
         self.heard.insert(number, (id, source));
         let topic = message.topic.into_string();
         self.emit(Event::Heard { id: number, author, topic, data: message.data }).await;
+    }
+}
+
+/// The key of the peer that answered in the place of the one that was dialled.
+fn obtained_in(error: &DialError) -> Option<[u8; 32]> {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => key_of(obtained),
+        _ => None,
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) async fn run(
     match command {
         "node.status" => status(node).await,
         "node.id" => Ok(id(node)),
+        "node.backup" => super::backup::back_up(node, text("file")).await,
         "node.stop" => {
             node.ask_to_stop();
             Ok(json!({"stopping": true}))
@@ -112,7 +113,8 @@ async fn status(node: &Node) -> Result<Json, Problem> {
     let own = AccountId::of_server(node.setting.us);
     let accounts =
         count(Key::Account(AccountId::from_bytes(none)), Key::Account(AccountId::from_bytes(all)))?;
-    let worlds = count(Key::World(WorldId::from_bytes(none)), Key::World(WorldId::from_bytes(all)))?;
+    let worlds =
+        count(Key::World(WorldId::from_bytes(none)), Key::World(WorldId::from_bytes(all)))?;
     let others = |system: Key, all: usize| {
         view.row(&system).map(|held| all - usize::from(held.is_some() && all > 0))
     };
@@ -263,7 +265,8 @@ const TICKET_ADDRESSES_MAX: usize = 6;
 /// Of the addresses as bound, those that others may reach; where there is none, all.
 fn reachable(listen: &[String]) -> Vec<String> {
     let bare = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
-    let local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    let local =
+        |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
     let mut found: Vec<String> =
         listen.iter().filter(|address| !local(address)).map(bare).collect();
     if found.is_empty() {
@@ -358,8 +361,10 @@ async fn connect(node: &Node, server: &str, timeout_ms: u64) -> Result<Json, Pro
     let message = HubMessage::Connect { server: known.id, reply };
     node.hub.send(message).await.map_err(|_| stopping())?;
     let met = tokio::time::timeout(Duration::from_millis(timeout_ms), answer).await;
-    met.map_err(|_| Problem::new(Code::PeerUnreachable, format!("'{server}' did not answer in time")))?
-        .map_err(|_| stopping())??;
+    met.map_err(|_| {
+        Problem::new(Code::PeerUnreachable, format!("'{server}' did not answer in time"))
+    })?
+    .map_err(|_| stopping())??;
     Ok(json!({"server": known.id, "name": known.name}))
 }
 

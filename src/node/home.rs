@@ -134,6 +134,50 @@ impl Home {
         Ok(Some(KeyPair::from_seed(&seed)))
     }
 
+    /// A file of the home, if it is there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, HomeError> {
+        let path = self.path.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HomeError::Io { path, source }),
+        }
+    }
+
+    /// The key in a file of the home, if it is there.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no key.
+    pub fn key_in(&self, name: &str) -> Result<Option<KeyPair>, HomeError> {
+        let Some(bytes) = self.read(name)? else { return Ok(None) };
+        let (path, length) = (self.path.join(name), bytes.len());
+        let seed: [u8; 32] = bytes.try_into().map_err(|_| HomeError::NoKey { path, length })?;
+        Ok(Some(KeyPair::from_seed(&seed)))
+    }
+
+    /// Gives a file another name, in the place of what has it.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), HomeError> {
+        let path = self.path.join(from);
+        let renamed = fs::rename(&path, self.path.join(to));
+        let synced = renamed.and_then(|()| File::open(&self.path)?.sync_all());
+        synced.map_err(|source| HomeError::Io { path, source })
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), HomeError> {
+        let path = self.path.join(name);
+        fs::remove_file(&path).map_err(|source| HomeError::Io { path, source })
+    }
+
     /// Writes a new file whole, or not at all.
     ///
     /// # Errors

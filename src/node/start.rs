@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bip39::Mnemonic;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{info, warn};
 
@@ -15,19 +14,20 @@ use super::command::{self, Origin};
 use super::engine::{self, Engine, Ground, Outlet, Threads};
 use super::home::{ApiFile, Home, HomeError};
 use super::hub::{ContactBook, Hub, HubGround, HubMessage, QUEUE_MAX, root_of};
+use super::identity::identity;
 use super::pinned::Pinned;
 use super::reader::{Asker, Readers};
 use crate::catalog::{self, Mode};
 use crate::commands;
 use crate::model::{
     AccountId, Bootstrap, Call, Caller, Changes, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS,
-    Damaged, Event, Head, Incarnation, Job, JobId, JobStatus, Json, Key, Name, Need, Outbox,
-    Outcome, Problem, Row, ServerId, Settings, Snapshot, Strangers,
+    Damaged, Event, Head, JobId, Json, Key, Need, Problem, Row, ServerId, Settings, Snapshot,
+    Strangers,
 };
 use crate::net::{self, NetConfig, StartNetError};
 use crate::step::{Setting, account_by, only_account};
 use crate::store::{Folder, OpenError, Store};
-use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
+use crate::trust::{Verified, decode_record};
 use crate::turn::{Effect, Input};
 
 /// Events that a reader may lag behind before it must start anew.
@@ -487,6 +487,7 @@ impl Node {
             setting: setting.clone(),
             incarnation: node.incarnation,
             record: node.record.clone(),
+            earlier: node.earlier.clone(),
             network: bootstrap.network.clone(),
             listen: listen.clone(),
             limit: settings.limit(),
@@ -781,7 +782,7 @@ fn default_account(
     Ok(only_account(stored, us)?.map(|only| only.id))
 }
 
-fn open_store(home: &Home, contacts: ContactBook) -> Result<Arc<Store>, StartError> {
+pub(super) fn open_store(home: &Home, contacts: ContactBook) -> Result<Arc<Store>, StartError> {
     let look = move |server: ServerId| {
         contacts
             .lock()
@@ -791,155 +792,6 @@ fn open_store(home: &Home, contacts: ContactBook) -> Result<Arc<Store>, StartErr
             .unwrap_or_default()
     };
     Ok(Arc::new(Store::open(Folder(home.path().to_owned()), Arc::new(look))?))
-}
-
-/// Who this node is: as stored, else made now.
-fn identity(
-    home: &Home,
-    store: &Store,
-    name: Option<String>,
-) -> Result<(crate::model::Node, KeyPair), StartError> {
-    let view = store.view()?;
-    let held = (&view as &dyn Snapshot).node()?;
-    let keys = home.identity()?;
-    match (held, keys) {
-        (Some(node), Some(keys)) => {
-            let record = decode_record(&node.record)
-                .map_err(|error| StartError::Other(error.to_string()))?;
-            if record.key != keys.public() {
-                return Err(StartError::Other(
-                    "identity.key is not the key of this home.redb".to_owned(),
-                ));
-            }
-            checked_mark(home, store, &view, node.as_ref().clone()).map(|node| (node, keys))
-        }
-        (Some(_), None) => Err(StartError::Other(format!(
-            "{} is missing, and home.redb belongs to it",
-            home.path().join("identity.key").display()
-        ))),
-        (None, keys) => first_start(home, store, keys, name),
-    }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], StartError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| StartError::Other(error.to_string()))?;
-    Ok(bytes)
-}
-
-fn first_start(
-    home: &Home,
-    store: &Store,
-    keys: Option<KeyPair>,
-    name: Option<String>,
-) -> Result<(crate::model::Node, KeyPair), StartError> {
-    let name = match name {
-        Some(name) => Name::new(&name)
-            .map_err(|mistake| StartError::Setting(format!("--name '{name}': {mistake}")))?,
-        None => host_name(),
-    };
-    let keys = match keys {
-        Some(keys) => keys,
-        None => {
-            let keys = KeyPair::from_seed(&random()?);
-            home.write("identity.key", &keys.seed())?;
-            keys
-        }
-    };
-    let entropy: [u8; 32] = random()?;
-    let words =
-        Mnemonic::from_entropy(&entropy).map_err(|error| StartError::Other(error.to_string()))?;
-    let text = format!(
-        "{words}\n\nThese words are the recovery key of this node and its accounts. Take them away from this machine.\n"
-    );
-    home.write("recovery.words", text.as_bytes())?;
-    let recovery_hash = *blake3::hash(&KeyPair::from_seed(&entropy).public()).as_bytes();
-    let inception =
-        Inception { kind: RecordKind::Server, key: keys.public(), recovery_hash, nonce: random()? };
-    let record = Record::first(inception, name.clone(), None);
-    let Some(server) = record.server_id() else {
-        return Err(StartError::Other("the record is no server's".to_owned()));
-    };
-    let incarnation = Incarnation::at(clock::now(), random()?);
-    let node =
-        crate::model::Node { server, name, record: record.sign(&keys), recovery_hash, incarnation };
-    let changes = Changes::from([(Key::Node, Some(Row::Node(Arc::new(node.clone()))))]);
-    store.commit(&changes).map_err(|error| StartError::Other(error.to_string()))?;
-    Ok((node, keys))
-}
-
-/// Notices a file that went back: a turn was answered that it does not hold. Then a new life
-/// begins, so that no number is given twice.
-fn checked_mark(
-    home: &Home,
-    store: &Store,
-    view: &dyn Snapshot,
-    mut node: crate::model::Node,
-) -> Result<crate::model::Node, StartError> {
-    let last = match view.last_row(&Key::Turn(0), &Key::Turn(u64::MAX))? {
-        Some((Key::Turn(number), _)) => number,
-        _ => 0,
-    };
-    if let Some((incarnation, answered)) = home.mark()
-        && (incarnation != node.incarnation || answered > last)
-    {
-        warn!(
-            answered,
-            stored = last,
-            "home.redb went back: it is not the one that was answered from last; a new life begins"
-        );
-        node.incarnation = Incarnation::at(clock::now(), random()?);
-        let mut changes = end_lanes(view)?;
-        changes.insert(Key::Node, Some(Row::Node(Arc::new(node.clone()))));
-        store.commit(&changes).map_err(|error| StartError::Other(error.to_string()))?;
-        home.open_mark()?.write(node.incarnation, last);
-    }
-    Ok(node)
-}
-
-/// A new life does not tell again what the old one may have told: that would be done twice. Jobs
-/// that wait for an answer to it end.
-fn end_lanes(view: &dyn Snapshot) -> Result<Changes, Damaged> {
-    let mut changes = Changes::new();
-    let (none, all) = (ServerId::from_bytes([0; 16]), ServerId::from_bytes([0xff; 16]));
-    for (key, row) in view.rows(&Key::Outbox(none), &Key::Outbox(all), usize::MAX)? {
-        if let Row::Outbox(outbox) = row {
-            let ended = Outbox { open: Vec::new(), ..outbox.as_ref().clone() };
-            changes.insert(key, Some(Row::Outbox(Arc::new(ended))));
-        }
-    }
-    let (none, all) = (JobId::from_bytes([0; 16]), JobId::from_bytes([0xff; 16]));
-    for (key, row) in view.rows(&Key::Job(none), &Key::Job(all), usize::MAX)? {
-        if let Row::Job(job) = row
-            && matches!(job.status, JobStatus::Told { .. })
-        {
-            let problem = Problem::new(
-                Code::Conflict,
-                "the store went back: what became of this call is not known here",
-            );
-            let status = JobStatus::Finished {
-                outcome: Outcome::Failed,
-                result: Json::Null,
-                problem: Some(problem),
-                at: clock::now(),
-            };
-            changes.insert(key, Some(Row::Job(Arc::new(Job { status, ..job.as_ref().clone() }))));
-        }
-    }
-    Ok(changes)
-}
-
-/// The host's name, as far as it is a name of ours.
-fn host_name() -> Name {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let cleaned: String = host
-        .chars()
-        .map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '-' })
-        .take(64)
-        .collect();
-    Name::new(&cleaned)
-        .or_else(|_| Name::new("freehold"))
-        .unwrap_or_else(|_| unreachable!("it is a name"))
 }
 
 fn net_config(

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{
-    ActsFor, Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Incarnation, JobId, Json, Limit,
-    Presented, Problem, Reply, ServerId, Timestamp, User, bytes_of,
+    ActsFor, Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Incarnation, JobId, Json,
+    Limit, Presented, Problem, Reply, ServerId, Timestamp, User, bytes_of,
 };
 use crate::trust::{Meter, TokenRefused, UserClaim, issuer_of, verify_protection, verify_user};
 use crate::wire::{
@@ -242,9 +242,8 @@ impl Inbound {
             Some(claim) => Ok(claim),
             None => verified(door, token),
         };
-        let claim = claim.and_then(|claim| {
-            claim.check(account, door.server_key, door.us, now).map(|()| claim)
-        });
+        let claim = claim
+            .and_then(|claim| claim.check(account, door.server_key, door.us, now).map(|()| claim));
         let claim = claim.map_err(|refused| {
             *self.bad_words.entry(door.server).or_default() += 1;
             Problem::new(Code::NotPermitted, refused.to_string())

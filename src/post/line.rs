@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_bytes::ByteBuf;
 
 use super::outbound::AskOut;
-use crate::model::{
-    AccountId, ActsFor, Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of,
-};
+use crate::model::{AccountId, ActsFor, Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of};
 use crate::wire::{
     ASKS_MAX, Advance, AskItem, BATCH_BYTES_MAX, Batch, Notice, Report, TELLS_MAX, TellItem,
     WireCall,

@@ -8,8 +8,8 @@ use super::line::{
 use serde_bytes::ByteBuf;
 
 use crate::model::{
-    AccountId, ActsFor, Code, Contact, Incarnation, Json, Problem, Reply, Root, Sent, ServerId, Timestamp,
-    Try,
+    AccountId, ActsFor, Code, Contact, Incarnation, Json, Problem, Reply, Root, Sent, ServerId,
+    Timestamp, Try,
 };
 use crate::wire::{AskAnswer, Batch, BatchAnswer, Notice, Report, TellAnswer};
 

@@ -230,7 +230,8 @@ impl Step<'_> {
                 let args = serde_json::json!({"element": name, "action": action, "args": args});
                 let answer = self.ask_server(server, "action.ask", &about, args, None)?;
                 if let Err(problem) = &answer {
-                    let what = serde_json::json!({"server": server, "element": name, "call": action});
+                    let what =
+                        serde_json::json!({"server": server, "element": name, "call": action});
                     self.note_error(actor, what, problem)?;
                 }
                 Ok(answer)
@@ -253,7 +254,9 @@ impl Step<'_> {
         let element_type = self.type_of(element.type_id)?;
         let standing = self.standing(actor, element, &element_type)?;
         let found = element_type.definition.actions.get(action);
-        let event = match found.map(|found| (&found.on, self.is_offered(standing, &element_type, found))) {
+        let event = match found
+            .map(|found| (&found.on, self.is_offered(standing, &element_type, found)))
+        {
             Some((On::Custom(event), true)) => event.clone(),
             Some((On::Before(_) | On::After(_), true)) if !standing.is_remote() => {
                 let says = format!(
@@ -401,10 +404,7 @@ impl Step<'_> {
         let call = Call {
             id,
             command: command.to_owned(),
-            caller: Caller::Local {
-                account: Some(listener.element.owner),
-                operator: false,
-            },
+            caller: Caller::Local { account: Some(listener.element.owner), operator: false },
             args,
             world: None,
             meta: Json::Null,

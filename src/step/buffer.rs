@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use super::{Command, Ended, Halt};
 use crate::model::{
-    AccountId, ActsFor, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId, Event,
-    EventKind, JobId, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId,
+    AccountId, ActsFor, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId,
+    Event, EventKind, JobId, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId,
     Snapshot, Tell, Timestamp, WorldId, bytes_of,
 };
 use crate::script::Machine;

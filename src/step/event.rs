@@ -8,7 +8,8 @@ use super::action::{Listener, Replies};
 use super::buffer::{DEPTH_MAX, Happened, Waiting};
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, Body, Code, Element, EventKind, Group, Json, Level, On, Problem, TypeDefinition, suggest,
+    AccountId, Body, Code, Element, EventKind, Group, Json, Level, On, Problem, TypeDefinition,
+    suggest,
 };
 
 impl Step<'_> {
@@ -221,7 +222,8 @@ impl Step<'_> {
         let asked = self.in_event(|step| {
             let mut verdict = Verdict::Open;
             for action in &listeners {
-                let listener = Listener { element, element_type: &element_type, action, event: None };
+                let listener =
+                    Listener { element, element_type: &element_type, action, event: None };
                 let reply = step.run_listener(listener, &mut data)?;
                 if action.body == Body::Accept || reply.as_ref().is_some_and(says_yes) {
                     verdict = Verdict::Yes;
@@ -230,7 +232,9 @@ impl Step<'_> {
             Ok(verdict)
         });
         match asked {
-            Err(Halt::Problem(problem)) if problem.code == Code::Refused => Ok(Verdict::No(problem)),
+            Err(Halt::Problem(problem)) if problem.code == Code::Refused => {
+                Ok(Verdict::No(problem))
+            }
             asked => asked,
         }
     }

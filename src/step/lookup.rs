@@ -114,12 +114,11 @@ pub fn only_account(
 ) -> Result<Option<Arc<Account>>, crate::model::Damaged> {
     let own = AccountId::of_server(us);
     let key = |bytes| Key::Account(AccountId::from_bytes(bytes));
-    let mut people = stored.rows(&key(NONE), &key(ALL), 3)?.into_iter().filter_map(|(_, row)| {
-        match row {
+    let mut people =
+        stored.rows(&key(NONE), &key(ALL), 3)?.into_iter().filter_map(|(_, row)| match row {
             Row::Account(account) if account.id != own => Some(account),
             _ => None,
-        }
-    });
+        });
     match (people.next(), people.next()) {
         (Some(only), None) => Ok(Some(only)),
         _ => stored.account(own),

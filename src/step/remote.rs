@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Halt, Step};
 use crate::model::{
-    AccountId, ActsFor, Answer, CachedValue, Caller, Code, Damaged, Json, Key, Need, Problem, Question,
-    Root, Row, ServerId, Snapshot, Tell, Touched,
+    AccountId, ActsFor, Answer, CachedValue, Caller, Code, Damaged, Json, Key, Need, Problem,
+    Question, Root, Row, ServerId, Snapshot, Tell, Touched,
 };
 
 impl Step<'_> {
@@ -53,7 +53,8 @@ impl Step<'_> {
     ) -> Result<Result<Json, Problem>, Halt> {
         let about = format!("{server} {command} {about}");
         let user = self.acts_for.clone();
-        let question = Question::Ask { server, command: command.to_owned(), args, patience_ms, user };
+        let question =
+            Question::Ask { server, command: command.to_owned(), args, patience_ms, user };
         self.question(&about, question)
     }
 

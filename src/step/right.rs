@@ -235,7 +235,8 @@ impl Step<'_> {
         let name = element_type.definition.name.key();
         let covers = |what: &String| {
             let what = name_key(what);
-            what == name || action.is_some_and(|action| what == format!("{name}.{}", name_key(action)))
+            what == name
+                || action.is_some_and(|action| what == format!("{name}.{}", name_key(action)))
         };
         if scope.is_empty() || scope.iter().any(covers) {
             return Ok(());

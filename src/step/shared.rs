@@ -113,7 +113,8 @@ pub fn above(held: &TypeDefinition, level: Level) -> Vec<(EventKind, Option<Stri
             On::Before(kind) => {
                 // Which attribute it is about is for those who may know of it.
                 let attribute = action.attribute.clone();
-                let hidden = attribute.as_ref().is_some_and(|name| !shown.attributes.contains_key(name));
+                let hidden =
+                    attribute.as_ref().is_some_and(|name| !shown.attributes.contains_key(name));
                 let refuses = match action.above_accepts {
                     Some(accepts) => !accepts,
                     None => above_default(*kind) == Above::Refuse,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Halt, Step};
 use crate::model::{
-    Account, AccountId, Code, Element, ElementId, Key, Problem, Row, ServerId, SystemType, TimerDoes,
-    TypeDefinition, TypeId, WorldId,
+    Account, AccountId, Code, Element, ElementId, Key, Problem, Row, ServerId, SystemType,
+    TimerDoes, TypeDefinition, TypeId, WorldId,
 };
 
 impl Step<'_> {
@@ -75,11 +75,7 @@ impl Step<'_> {
     ///
     /// # Errors
     /// Too much changed.
-    pub fn change_type(
-        &mut self,
-        element: &Element,
-        to: &Arc<TypeDefinition>,
-    ) -> Result<(), Halt> {
+    pub fn change_type(&mut self, element: &Element, to: &Arc<TypeDefinition>) -> Result<(), Halt> {
         let from = self.type_of(element.type_id)?;
         let current = self.stored().element(element.world, element.id)?;
         let current = current.as_deref().unwrap_or(element).clone();
@@ -87,7 +83,10 @@ impl Step<'_> {
             let attribute = self.attribute(to, name)?;
             let checked = attribute.check(value.clone());
             if attribute.is_static || checked.is_err() {
-                let says = format!("the value of '{name}' is none that the type {} allows", to.definition.name);
+                let says = format!(
+                    "the value of '{name}' is none that the type {} allows",
+                    to.definition.name
+                );
                 return Err(Problem::new(Code::Conflict, says).into());
             }
         }
@@ -109,7 +108,8 @@ impl Step<'_> {
     /// It stands for something else.
     pub fn check_thing(&self, element: &Element) -> Result<(), Halt> {
         if self.is_stand_in(element) {
-            let says = "it stands for an account, a server, a group or a world, and stays with that";
+            let says =
+                "it stands for an account, a server, a group or a world, and stays with that";
             return Err(Problem::new(Code::Conflict, says).into());
         }
         Ok(())

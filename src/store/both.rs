@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::Durability;
 
+use super::backup::{BackupError, Beside};
 use super::cache::Cache;
 use super::file::{self, CommitError, File, OpenError};
 use super::place::{Place, Which};
@@ -92,6 +93,16 @@ impl Store {
             return Ok(());
         }
         home.commit(changes, Durability::Immediate)
+    }
+
+    /// Writes the truth as it is now, and files beside it, to a new file. How many rows it holds.
+    ///
+    /// # Errors
+    /// The file is there already, or cannot be written.
+    pub fn back_up(&self, to: &std::path::Path, beside: &[Beside]) -> Result<u64, BackupError> {
+        let home = self.home.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let home = home.ok_or_else(|| BackupError::Io("it is being opened again".to_owned()))?;
+        super::backup::write(&home, to, beside)
     }
 
     /// Keeps rows of the cache. They are written behind.

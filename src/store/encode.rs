@@ -198,10 +198,7 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
             TypeId::from_bytes(parts.id()?),
             crate::model::ServerId::from_bytes(parts.id()?),
         ),
-        45 => Key::ElementHolder(
-            parts.element()?,
-            crate::model::ServerId::from_bytes(parts.id()?),
-        ),
+        45 => Key::ElementHolder(parts.element()?, crate::model::ServerId::from_bytes(parts.id()?)),
         46 => Key::Ticket(crate::model::EntryId::from_bytes(parts.id()?)),
         _ => return None,
     };

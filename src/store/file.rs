@@ -12,8 +12,8 @@ use crate::model::{Changes, Damaged, Key, Row};
 /// The schema that this version writes.
 pub const SCHEMA: u64 = 1;
 
-const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
-const ABOUT: TableDefinition<'static, &str, u64> = TableDefinition::new("about");
+pub(super) const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
+pub(super) const ABOUT: TableDefinition<'static, &str, u64> = TableDefinition::new("about");
 
 /// A store cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The only room that knows redb: two files of rows, each row with a checksum, and what is hot in
 //! memory in front of them.
 
+mod backup;
 mod both;
 mod cache;
 mod encode;
@@ -8,6 +9,7 @@ mod file;
 mod hot;
 mod place;
 
+pub use backup::{BackupError, Beside, restore};
 pub use both::{Contacts, Store, View};
 pub use file::{CommitError, OpenError, SCHEMA};
 pub use hot::Hot;

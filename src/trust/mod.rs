@@ -15,9 +15,10 @@ pub use gate::{Refusal, Right, Standing, bond, may, outward, refusal};
 pub use limit::{Meter, OverLimit};
 pub use protection::{ProtectionClaim, issue_protection, verify_protection};
 pub use record::{
-    Inception, Record, RecordKind, Verified, VerifyRecordError, decode as decode_record,
+    CHAIN_MAX, Inception, Record, RecordKind, Verified, VerifyRecordError, decode as decode_record,
 };
 pub use signed::{BadSignature, KeyPair};
 pub use user::{
-    SKEW_MS, TOKEN_BYTES_MAX, TOKEN_LIFE_MS, TokenRefused, UserClaim, issue_user, issuer_of, verify_user,
+    SKEW_MS, TOKEN_BYTES_MAX, TOKEN_LIFE_MS, TokenRefused, UserClaim, issue_user, issuer_of,
+    verify_user,
 };

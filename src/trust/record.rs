@@ -6,6 +6,8 @@ use super::signed::{self, BadSignature, KeyPair};
 use crate::model::{AccountId, Name, ServerId, SignedRecord};
 
 const CONTEXT: &str = "freehold 1 record";
+/// Records before the newest that are shown along with it.
+pub const CHAIN_MAX: usize = 12;
 /// Bytes of a signed record at most.
 const RECORD_BYTES_MAX: usize = 1_024;
 
@@ -63,13 +65,20 @@ pub struct Record {
     pub home: Option<ServerId>,
     /// Who signed it: the key before it, or the recovery key.
     pub signer: [u8; 32],
+    /// How often the recovery key was used: what it signed wins over whatever a stolen key signed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub recoveries: u32,
+}
+
+const fn is_none(recoveries: &u32) -> bool {
+    *recoveries == 0
 }
 
 impl Record {
     /// The first record of somebody.
     pub fn first(inception: Inception, name: Name, home: Option<ServerId>) -> Self {
         let (key, recovery_hash) = (inception.key, inception.recovery_hash);
-        Self { inception, sequence: 0, key, recovery_hash, name, home, signer: key }
+        Self { inception, sequence: 0, key, recovery_hash, name, home, signer: key, recoveries: 0 }
     }
 
     /// A server's id, where it is a server's record.
@@ -82,6 +91,28 @@ impl Record {
     pub fn account_id(&self) -> Option<AccountId> {
         matches!(self.inception.kind, RecordKind::Account)
             .then(|| AccountId::of_hash(&self.inception.hash()))
+    }
+
+    /// The record after this one: another key, signed by the key of today.
+    pub fn rotated(&self, key: [u8; 32]) -> Self {
+        Self { sequence: self.sequence + 1, key, signer: self.key, ..self.clone() }
+    }
+
+    /// The record after this one: another key and another recovery key, signed by the recovery key.
+    pub fn recovered(&self, key: [u8; 32], recovery_hash: [u8; 32], signer: [u8; 32]) -> Self {
+        Self {
+            sequence: self.sequence + 1,
+            recoveries: self.recoveries + 1,
+            key,
+            recovery_hash,
+            signer,
+            ..self.clone()
+        }
+    }
+
+    /// Where it stands among the records of one id: what the recovery key signed comes last.
+    const fn rank(&self) -> (u32, u64) {
+        (self.recoveries, self.sequence)
     }
 
     /// Signs the record. `keys` must be the pair of its signer.
@@ -156,14 +187,44 @@ impl Verified {
         if next == *held {
             return Ok(Self(next));
         }
-        if next.sequence <= held.sequence {
+        if next.rank() <= held.rank() {
             return Err(VerifyRecordError::NotNewer);
         }
         let recovered = *blake3::hash(&next.signer).as_bytes() == held.recovery_hash;
-        if next.signer != held.key && !recovered {
+        let by_key = next.signer == held.key && next.recoveries == held.recoveries;
+        if !by_key && !recovered {
             return Err(VerifyRecordError::WrongSigner);
         }
         Ok(Self(next))
+    }
+
+    /// Verifies the newest record of somebody by those before it, oldest first, from the one that we
+    /// have on, if we have one.
+    ///
+    /// # Errors
+    /// Says why the newest cannot be believed.
+    pub fn by_chain(
+        earlier: &[SignedRecord],
+        newest: &SignedRecord,
+        held: Option<&Record>,
+    ) -> Result<Self, VerifyRecordError> {
+        let mut known = held.cloned();
+        for record in earlier.iter().take(CHAIN_MAX) {
+            let next = match &known {
+                None => Self::first_seen(record),
+                Some(known) => Self::following(record, known),
+            };
+            match next {
+                Ok(next) => known = Some(next.0),
+                // We have a later one.
+                Err(VerifyRecordError::NotNewer) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match &known {
+            None => Self::first_seen(newest),
+            Some(known) => Self::following(newest, known),
+        }
     }
 }
 
@@ -226,6 +287,48 @@ mod tests {
             let got = Verified::following(&record, &held).map(|_| ());
             assert_eq!(got, want, "signer {signer}, sequence {sequence}");
         }
+    }
+
+    #[test]
+    fn what_the_recovery_key_signed_wins_over_a_stolen_key() {
+        let first = first_record();
+        let stolen = first.rotated(keys(6).public());
+        let stolen = stolen.rotated(keys(6).public());
+        let own = first.recovered(keys(5).public(), [8; 32], keys(9).public());
+        let signed = own.sign(&keys(9));
+
+        // Whatever the thief has shown before, and shows afterwards.
+        assert_eq!(Verified::following(&signed, &stolen).map(|_| ()), Ok(()));
+        let again = Record { sequence: 99, signer: keys(6).public(), ..stolen.clone() };
+        assert_eq!(
+            Verified::following(&again.sign(&keys(6)), &own),
+            Err(VerifyRecordError::NotNewer)
+        );
+        let raised = Record { recoveries: 2, ..again };
+        assert_eq!(
+            Verified::following(&raised.sign(&keys(6)), &own),
+            Err(VerifyRecordError::WrongSigner)
+        );
+    }
+
+    #[test]
+    fn a_chain_of_records_leads_from_the_first_to_the_newest() {
+        let first = first_record();
+        let second = first.rotated(keys(2).public());
+        let third = second.rotated(keys(3).public());
+        let chain = [first.sign(&keys(1)), second.sign(&keys(1))];
+        let newest = third.sign(&keys(2));
+
+        let by = |chain: &[SignedRecord], held: Option<&Record>| {
+            Verified::by_chain(chain, &newest, held).map(|verified| verified.record().sequence)
+        };
+        assert_eq!(by(&chain, None), Ok(2));
+        assert_eq!(by(&chain, Some(&first)), Ok(2));
+        assert_eq!(by(&chain, Some(&third)), Ok(2));
+        assert_eq!(by(&[], Some(&second)), Ok(2));
+        assert_eq!(by(&[], None), Err(VerifyRecordError::WrongSigner));
+        assert_eq!(by(&[], Some(&first)), Err(VerifyRecordError::WrongSigner));
+        assert_eq!(by(&chain[1..], None), Err(VerifyRecordError::WrongSigner));
     }
 
     fn keys(seed: u8) -> KeyPair {

@@ -7,10 +7,11 @@ use super::queue::{Class, Queue};
 use super::read::check;
 use crate::catalog::{self, Mode};
 use crate::model::{
-    ACTS_MAX, ANSWERS_MAX, AccountId, Answer, Answers, Audience, Call, Caller, Changes, Code, Damaged,
-    ElementId, EntryId, Event, EventKind, Feed, Head, InboxEntry, InboxKind, Incarnation, Job, JobId, JobStatus, Json, Key, Layered,
-    LogId, Need, Outcome, Problem, Question, ROUNDS_MAX, Received, Reply, Root, Row, Sent,
-    ServerId, Snapshot, Tell, Timestamp, Touched, Turn, WorldId, bytes_of,
+    ACTS_MAX, ANSWERS_MAX, AccountId, Answer, Answers, Audience, Call, Caller, Changes, Code,
+    Damaged, ElementId, EntryId, Event, EventKind, Feed, Head, InboxEntry, InboxKind, Incarnation,
+    Job, JobId, JobStatus, Json, Key, Layered, LogId, Need, Outcome, Problem, Question, ROUNDS_MAX,
+    Received, Reply, Root, Row, Sent, ServerId, Snapshot, Tell, Timestamp, Touched, Turn, WorldId,
+    bytes_of,
 };
 use crate::script::{FUEL_PER_MS, Machine};
 use crate::step::{Command, Decided, Ended, Happened, Left, Setting, Step};
@@ -492,7 +493,8 @@ impl Running<'_> {
     /// Notes what a server does for an account of ours, so that its owner can see it.
     fn note_act(&mut self, call: &Call) {
         let (Some(user), Some(server)) = (call.caller.user(), call.caller.server()) else { return };
-        let Ok(Some(held)) = (&self.view() as &dyn Snapshot).permission(user.account, server) else {
+        let Ok(Some(held)) = (&self.view() as &dyn Snapshot).permission(user.account, server)
+        else {
             return;
         };
         let mut noted = held.as_ref().clone();

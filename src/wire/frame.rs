@@ -193,7 +193,8 @@ fn check_batch(batch: &Batch) -> Result<(), WireFault> {
 }
 
 fn check_call(call: &WireCall) -> Result<(), WireFault> {
-    let token = call.user.as_ref().and_then(|user| user.token.as_ref()).map_or(0, |token| token.len());
+    let token =
+        call.user.as_ref().and_then(|user| user.token.as_ref()).map_or(0, |token| token.len());
     if call.command.len() > 64 || call.root.path.len() > 64 || token > TOKEN_BYTES_MAX {
         return Err(WireFault::TooLarge);
     }

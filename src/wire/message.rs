@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::model::{
-    AccountId, ActsFor, Event, Head, Incarnation, Json, Problem, Reply, Root, ServerId, SignedRecord,
-    WorldId,
+    AccountId, ActsFor, Event, Head, Incarnation, Json, Problem, Reply, Root, ServerId,
+    SignedRecord, WorldId,
 };
 
 /// The version of the exchange that this program speaks.
@@ -38,6 +38,9 @@ pub struct Hello {
     pub knows: Option<Incarnation>,
     /// The highest number that it took from us in that life.
     pub taken: u64,
+    /// Its records before that one, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<SignedRecord>,
     /// The domain that it says is its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,

@@ -77,6 +77,8 @@ impl Probe {
             addresses: Vec::new(),
             knows: None,
             taken: 0,
+            earlier: Vec::new(),
+            domain: None,
         }));
         let (seen, heard) = (Arc::<Mutex<Seen>>::default(), Heard::default());
         let pair = keypair(seed);

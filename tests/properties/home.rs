@@ -473,6 +473,8 @@ fn founder() -> Founder {
         record: record.sign(&keys),
         recovery_hash,
         incarnation: Incarnation::from_bytes([1; 16]),
+        earlier: Vec::new(),
+        is_rekeyed: false,
     };
     let setting = Setting {
         us: server,
@@ -482,6 +484,7 @@ fn founder() -> Founder {
         time_zone: TimeZone::UTC,
         account: None,
         record_ms: 3_600_000,
+        strangers_wait: false,
     };
     let machine = machine();
     let beginning = Rows::from([(Key::Node, Row::Node(Arc::new(node)))]);

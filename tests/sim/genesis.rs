@@ -225,6 +225,7 @@ fn citizen(number: usize) -> Citizen {
             time_zone: TimeZone::UTC,
             account: None,
             record_ms: 3_600_000,
+            strangers_wait: false,
         },
     }
 }
@@ -239,6 +240,8 @@ fn founded(number: usize, citizen: Citizen, introductions: &[Introduction]) -> F
         record,
         recovery_hash: setting.recovery_hash,
         incarnation,
+        earlier: Vec::new(),
+        is_rekeyed: false,
     };
     store.commit(&Changes::from([(Key::Node, Some(Row::Node(Arc::new(node))))])).unwrap();
     let turns =

@@ -61,6 +61,7 @@ impl Hub {
             addresses: self.ground.listen.clone(),
             knows: known.map(|entry| entry.incarnation),
             taken: 0,
+            earlier: self.ground.earlier.clone(),
             domain: self.ground.domain.clone(),
         }
     }
@@ -82,8 +83,17 @@ impl Hub {
         info!(peer = peer_id_of(&key), "disconnected");
     }
 
-    pub(super) fn dial_failed(&mut self, key: [u8; 32], tries: Vec<Try>, wrong: bool) {
+    pub(super) fn dial_failed(
+        &mut self,
+        key: [u8; 32],
+        tries: Vec<Try>,
+        wrong: bool,
+        obtained: Option<[u8; 32]>,
+    ) {
         let now = clock::now();
+        if let Some(other) = obtained {
+            self.look_who_is_there(key, other, &tries);
+        }
         let elsewhere =
             |tried: &Try| !self.ground.listen.iter().any(|own| own.starts_with(&tried.address));
         if wrong && key == self.ground.setting.keys.public() && tries.iter().any(elsewhere) {
@@ -110,6 +120,21 @@ impl Hub {
         self.end_meetings(now);
     }
 
+    /// Another key answered where a server was dialled that we know: it may be the same one with a new
+    /// key, and then its records say so.
+    fn look_who_is_there(&mut self, key: [u8; 32], other: [u8; 32], tries: &[Try]) {
+        let is_known = self.entries.values().any(|entry| entry.key == key);
+        if is_known
+            && other != self.ground.setting.keys.public()
+            && !self.peers.contains_key(&other)
+        {
+            let addresses = tries
+                .iter()
+                .map(|tried| tried.address.split("/p2p/").next().unwrap_or_default().to_owned());
+            self.command(net::Command::Dial(other, addresses.collect()));
+        }
+    }
+
     /// Checks who a peer says it is.
     pub(super) fn meet(&mut self, key: [u8; 32], hello: &Hello) -> Result<ServerId, Problem> {
         let refused = |says: &str| Problem::new(Code::Refused, says);
@@ -117,13 +142,16 @@ impl Hub {
             let says = format!("this version speaks the exchange {PROTOCOL_VERSION}");
             return Err(Problem::new(Code::WrongNetwork, says));
         }
-        let verified =
-            Verified::first_seen(&hello.record).map_err(|error| refused(&error.to_string()));
+        let said = decode_record(&hello.record).ok().and_then(|record| record.server_id());
+        let known = said.and_then(|server| self.entries.get(&server));
+        let held = known.and_then(|entry| decode_record(&entry.record).ok());
+        let verified = Verified::by_chain(&hello.earlier, &hello.record, held.as_ref());
         let verified = match verified {
             Ok(verified) => verified,
-            Err(problem) => {
-                self.fault(key, "bad_record");
-                return Err(problem);
+            Err(error) => {
+                let kind = if held.is_some() { "old_record" } else { "bad_record" };
+                self.fault(key, kind);
+                return Err(refused(&error.to_string()));
             }
         };
         let record = verified.record();
@@ -135,13 +163,6 @@ impl Hub {
             self.clone_seen();
             return Err(refused("that is this server itself"));
         }
-        if let Some(held) =
-            self.entries.get(&server).and_then(|entry| decode_record(&entry.record).ok())
-            && Verified::following(&hello.record, &held).is_err()
-        {
-            self.fault(key, "old_record");
-            return Err(refused("the record does not follow the one that is known"));
-        }
         Ok(server)
     }
 
@@ -152,6 +173,11 @@ impl Hub {
     /// A peer is who it says: its entry is stored, and what waits for it goes out.
     pub(super) fn met(&mut self, key: [u8; 32], server: ServerId, address: &str, hello: &Hello) {
         let now = clock::now();
+        let before = self.entries.get(&server).map(|entry| entry.key);
+        for pinned in self.ground.pinned.iter_mut().filter(|pinned| Some(pinned.key) == before) {
+            // It may have a new key: that is the peer which is redialled from now on.
+            pinned.key = key;
+        }
         self.keys.insert(server, key);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.server = Some(server);
@@ -182,6 +208,7 @@ impl Hub {
             "address": address,
             "incarnation": hello.incarnation.to_string(),
             "domain": hello.domain,
+            "earlier": hello.earlier.iter().map(|record| hex(&record.0)).collect::<Vec<_>>(),
         });
         let asker = self.ground.asker.clone();
         let hub = self.ground.hub.clone();

@@ -92,6 +92,7 @@ pub(super) struct HubGround {
     pub(super) setting: Arc<Setting>,
     pub(super) incarnation: Incarnation,
     pub(super) record: SignedRecord,
+    pub(super) earlier: Vec<SignedRecord>,
     pub(super) network: String,
     pub(super) listen: Vec<String>,
     pub(super) limit: Limit,
@@ -447,7 +448,9 @@ impl Hub {
         match event {
             net::Event::Connected(key, dialled, address) => self.connected(key, dialled, address),
             net::Event::Disconnected(key) => self.disconnected(key),
-            net::Event::DialFailed(key, tries, wrong) => self.dial_failed(key, tries, wrong),
+            net::Event::DialFailed(key, tries, wrong, obtained) => {
+                self.dial_failed(key, tries, wrong, obtained);
+            }
             net::Event::Requested(key, id, request) => self.requested(key, id, request),
             net::Event::Responded(key, id, result) => self.responded(key, id, result),
             net::Event::Providers(id, keys) => self.found(id, &keys),
