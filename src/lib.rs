@@ -17,6 +17,8 @@ pub mod script;
 
 pub mod step;
 
+pub mod presence;
+
 pub mod commands;
 
 pub mod turn;

@@ -89,6 +89,9 @@ pub(crate) fn element(number: u64, charge: u64) -> (Key, Change) {
         attributes_off: BTreeSet::new(),
         parents_off: BTreeSet::new(),
         in_sets: 0,
+        epoch: 0,
+        rests: None,
+        chain: Vec::new(),
         home: None,
     };
     (Key::Element(WORLD, id), Some(Row::Element(Arc::new(element))))

@@ -1350,8 +1350,7 @@ pub const COMMANDS: &[Command] = &[
         audience: Audience::Server,
         args: &[
             arg("type", "its id", ArgKind::Text),
-            arg("owner", "its owner's id", ArgKind::Text),
-            arg("owner_name", "its owner's name", ArgKind::Text),
+            arg("owner", "its owner's record, hex", ArgKind::File),
             arg("revision", "its revision", ArgKind::Count),
             arg("definition", "what it says", ArgKind::Object),
             arg("above", "events to which somebody listens who cannot be asked", ArgKind::Value),
@@ -1446,7 +1445,7 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg("element", "its id", ArgKind::Text),
             arg("type", "its type's id", ArgKind::Text),
-            arg("owner", "its owner's id", ArgKind::Text),
+            arg("owner", "its owner's record, hex", ArgKind::File),
             optional("name", "its name at home", ArgKind::Text),
             arg("into", "the world", ArgKind::Text),
         ],
@@ -1551,8 +1550,7 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Change,
         audience: Audience::Server,
         args: &[
-            arg("account", "the user's id", ArgKind::Text),
-            arg("name", "the user's name there", ArgKind::Text),
+            arg("record", "the user's record, hex", ArgKind::File),
             arg("state", "how far it has come", ArgKind::Text),
             optional("ends_at_ms", "until when, in milliseconds since 1970", ArgKind::Count),
         ],
@@ -1595,10 +1593,7 @@ pub const COMMANDS: &[Command] = &[
         about: "A user of another server says who they are.",
         mode: Mode::Change,
         audience: Audience::Server,
-        args: &[
-            arg("account", "the user's id", ArgKind::Text),
-            arg("name", "the user's name there", ArgKind::Text),
-        ],
+        args: &[arg("record", "the user's record, hex", ArgKind::File)],
         results: &[],
     },
     Command {

@@ -26,6 +26,7 @@ pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
         let says = format!("'{name}' looks like the account '{other}'");
         return Err(Problem::new(Code::NameTaken, says).into());
     }
+    super::visit::yield_name(step, &name)?;
     let keys = KeyPair::from_seed(&step.random());
     let inception = Inception {
         kind: RecordKind::Account,

@@ -76,7 +76,7 @@ fn get_for_server(step: &mut Step<'_>, text: &str, attribute: &str) -> Result<Js
         // What a group may read is for who asked; the rest for everyone there.
         "reader": match attribute.read_group {
             Group::Everyone => None,
-            Group::Owner | Group::Named(_) => step.call.caller.user().map(|user| user.account),
+            Group::Owner | Group::Named(_) => step.known_user()?.map(|user| user.account),
         },
         "world": element.world,
         "element": element.id,

@@ -227,6 +227,10 @@ pub(super) fn broadcast(step: &mut Step<'_>) -> Result<Json, Halt> {
     let page = step.select(Actor::Caller, world.id, &selection, cursor, limit)?;
     let mut sent = 0;
     for element in &page.found {
+        if element.home.is_some() {
+            // A copy: who hears its events is at home.
+            continue;
+        }
         let element_type = step.type_of(element.type_id)?;
         let heard = On::Custom(event.to_owned());
         if step.listeners(element, &element_type, &heard, None).is_empty() {

@@ -224,6 +224,10 @@ pub(super) fn member(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 /// Who is meant: an account of this server, or one of another, which becomes known here.
 fn member_named(step: &mut Step<'_>, text: &str) -> Result<AccountId, Halt> {
+    let here = step.account_here(text).map(|account| account.id);
+    if let Ok(account) = here {
+        return Ok(account);
+    }
     if let Some(known) = visit::visitor_named(step, text)? {
         return Ok(known.account);
     }
@@ -233,8 +237,7 @@ fn member_named(step: &mut Step<'_>, text: &str) -> Result<AccountId, Halt> {
             let fetched = super::account::fetched(step, server, &name)?;
             let home = step.server(&server.to_string())?;
             let state = PermissionState::Known;
-            visit::know(step, fetched.id, &home, &fetched.name, state, None)?;
-            Ok(fetched.id)
+            Ok(visit::know(step, &home, &fetched.record, state, None)?.account)
         }
         AccountPlace::Somewhere(id) => {
             let says = format!("no account '{id}' is known here");

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
-    ATTRIBUTE_BYTES_MAX, AccountId, Code, Definition, Element, ElementId, EventKind, Json, Key,
-    Name, PermissionState, Problem, Protection, ProtectionState, Row, Server, ServerId,
-    ServerState, TypeDefinition, TypeId, World, bytes_of,
+    ATTRIBUTE_BYTES_MAX, Action, Code, Definition, Element, ElementId, EventKind, Json, Key, Name,
+    On, PermissionState, Problem, Protection, ProtectionState, Row, Server, ServerId, ServerState,
+    TypeDefinition, TypeId, World, bytes_of, hex,
 };
 use crate::step::{Actor, Halt, Step, above, not_offered, outward_definition};
 
@@ -39,11 +39,10 @@ fn outward(step: &Step<'_>, held: &TypeDefinition, server: ServerId) -> Result<J
     let level = step.level_for(held, server)?;
     let definition = outward_definition(held, level);
     let owner = step.stored().account(held.owner)?;
-    let owner = owner.map_or_else(String::new, |owner| owner.name.to_string());
+    let record = owner.map_or_else(String::new, |owner| hex(&owner.record.0));
     let sent = json!({
         "type": held.id,
-        "owner": held.owner,
-        "owner_name": owner,
+        "owner": record,
         "revision": held.revision,
         "definition": serde_json::to_value(&definition).unwrap_or_default(),
         "above": above(held, level),
@@ -61,7 +60,25 @@ pub(super) fn share(step: &mut Step<'_>) -> Result<Json, Halt> {
     let held = own_type(step)?;
     let server = step.server(step.word("server"))?;
     let sent = outward(step, &held, server.id)?;
+    note_holder(step, &held, server.id)?;
     Err(step.forward(server.id, "type.receive", sent)?)
+}
+
+/// Notes that a type was sent: only who was sent it holds it. Nothing of it may change from now on.
+fn note_holder(step: &mut Step<'_>, held: &TypeDefinition, server: ServerId) -> Result<(), Halt> {
+    let key = Key::TypeHolder(held.id, server);
+    if step.stored().at(key.clone())?.is_none() {
+        if holders(step, held.id)?.len() >= HOLDERS_MAX {
+            let says = format!("at most {HOLDERS_MAX} servers hold one type");
+            return Err(Problem::new(Code::OverLimit, says).into());
+        }
+        step.put(key, Row::At(0))?;
+    }
+    if !held.used {
+        let used = TypeDefinition { used: true, ..held.clone() };
+        step.put(Key::Type(held.id), Row::Type(Arc::new(used)))?;
+    }
+    Ok(())
 }
 
 /// Another server is not to make elements from a type any more.
@@ -94,7 +111,9 @@ pub(super) fn holders(step: &Step<'_>, id: TypeId) -> Result<Vec<(ServerId, u64)
 
 /// Those who hold a type as people see them.
 pub(super) fn holders_json(step: &Step<'_>, id: TypeId) -> Result<Json, Halt> {
-    let shown = holders(step, id)?.into_iter().map(|(server, revision)| {
+    // Revision 0 was sent, and not taken yet.
+    let taken = holders(step, id)?.into_iter().filter(|(_, revision)| *revision > 0);
+    let shown = taken.map(|(server, revision)| {
         let known = step.stored().server(server).ok().flatten();
         let name = known.map_or_else(|| server.to_string(), |known| known.name.to_string());
         json!({"id": server, "name": name, "revision": revision})
@@ -152,40 +171,72 @@ fn check_trusted(step: &Step<'_>, server: &Server) -> Result<(), Halt> {
 }
 
 /// Checks what another server says of a type as a type file is checked.
-fn check_foreign(definition: &Definition) -> Result<(), Halt> {
-    super::element_type::check_references(definition)?;
-    let strange = definition.attributes.values().any(|attribute| {
-        attribute.max_bytes > ATTRIBUTE_BYTES_MAX || attribute.cache_ms > CACHE_MS_MAX
-    });
+fn checked_foreign(mut definition: Definition) -> Result<Definition, Halt> {
+    super::element_type::check_references(&definition)?;
+    for action in definition.actions.values_mut() {
+        // Whose an action is, is said by whose the type is.
+        *action = Arc::new(Action {
+            defined_by: None,
+            ancestor: None,
+            depth: 0,
+            ..action.as_ref().clone()
+        });
+    }
+    for event in definition.events.values_mut() {
+        event.every_ms = None;
+    }
+    let names = definition.attributes.keys().chain(definition.actions.keys());
+    let misnamed_member =
+        names.chain(definition.events.keys()).any(|name| Name::new(name).is_err());
+    let strange = misnamed_member
+        || definition.attributes.values().any(|attribute| {
+            let default = &attribute.default;
+            attribute.max_bytes > ATTRIBUTE_BYTES_MAX
+                || attribute.cache_ms > CACHE_MS_MAX
+                || !(default.is_null() || attribute.check(default.clone()).is_ok())
+        });
     let misnamed = definition.actions.iter().any(|(name, action)| *name != action.name);
     let members = definition.attributes.len() + definition.actions.len() + definition.events.len();
     if strange || misnamed || members > MEMBERS_MAX || !definition.parents.is_empty() {
         let says = "the type is none that a type file could say";
         return Err(Problem::new(Code::BadType, says).into());
     }
-    Ok(())
+    Ok(definition)
+}
+
+/// Whether attributes that both have are of the same kind.
+fn keeps_kinds(before: &Definition, after: &Definition) -> bool {
+    before
+        .attributes
+        .iter()
+        .all(|(name, held)| after.attributes.get(name).is_none_or(|next| next.kind == held.kind))
 }
 
 /// Another server sends a type.
 pub(super) fn receive(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
-    check_trusted(step, &server)?;
     let bad =
         |what: &str| Halt::from(Problem::new(Code::BadType, format!("the type's {what} is none")));
     let field = |name: &str| step.arg(name).clone();
     let id: TypeId = serde_json::from_value(field("type")).map_err(|_| bad("id"))?;
-    let owner: AccountId = serde_json::from_value(field("owner")).map_err(|_| bad("owner"))?;
-    let owner_name = Name::new(step.word("owner_name")).map_err(|_| bad("owner's name"))?;
+    let record = visit::record_in(step, "owner")?;
     let definition: Definition =
         serde_json::from_value(field("definition")).map_err(|_| bad("definition"))?;
     let above: Vec<(EventKind, Option<String>, bool)> = serde_json::from_value(field("above"))
         .map_err(|_| bad("list of what is above its level"))?;
-    check_foreign(&definition)?;
+    let definition = checked_foreign(definition)?;
     let held = step.stored().element_type(id)?;
+    if held.is_none() {
+        check_trusted(step, &server)?;
+    }
+    let owner = visit::know(step, &server, &record, PermissionState::Known, None)?.account;
     if held.as_ref().is_some_and(|held| held.home != Some(server.id) || held.owner != owner) {
         return Err(Problem::new(Code::Refused, "that type is at home elsewhere").into());
     }
-    visit::know(step, owner, &server, &owner_name, PermissionState::Known, None)?;
+    if held.as_ref().is_some_and(|held| held.used && !keeps_kinds(&held.definition, &definition)) {
+        let says = "elements were made from it: the kinds of its attributes stay";
+        return Err(Problem::new(Code::TypeInUse, says).into());
+    }
     let revision = step.arg("revision").as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
     let retired = step.arg("retired") == &Json::Bool(true);
     let name = definition.name.clone();
@@ -218,8 +269,7 @@ pub(super) fn held(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let id: TypeId = step.word("type").parse().map_err(|_| not_offered("type"))?;
     let revision = step.arg("revision").as_u64().unwrap_or(1);
-    let is_ours = step.stored().element_type(id)?.is_some_and(|held| held.home.is_none());
-    if !is_ours || holders(step, id)?.len() >= HOLDERS_MAX {
+    if step.stored().at(Key::TypeHolder(id, server.id))?.is_none() {
         return Err(not_offered("type").into());
     }
     step.put(Key::TypeHolder(id, server.id), Row::At(revision))?;
@@ -268,15 +318,23 @@ pub(super) fn ask(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 /// Another server asks an action of a type of ours before something happens there.
 pub(super) fn decide(step: &mut Step<'_>) -> Result<Json, Halt> {
-    run(step)
+    run_action(step, |on| !matches!(on, On::After(_)))
 }
 
 /// Another server has an action of a type of ours run after something has happened there.
 pub(super) fn run(step: &mut Step<'_>) -> Result<Json, Halt> {
+    run_action(step, |on| matches!(on, On::After(_)))
+}
+
+fn run_action(step: &mut Step<'_>, fits: fn(&On) -> bool) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let held = named_type(step)?;
     if step.stored().at(Key::TypeHolder(held.id, server.id))?.is_none() {
         return Err(not_offered(step.word("type")).into());
+    }
+    let action = step.word("action");
+    if !held.definition.actions.get(action).is_some_and(|action| fits(&action.on)) {
+        return Err(not_offered(action).into());
     }
     let id: ElementId =
         step.word("element").parse().map_err(|_| not_offered(step.word("element")))?;
@@ -284,8 +342,7 @@ pub(super) fn run(step: &mut Step<'_>) -> Result<Json, Halt> {
         Some(element) => element,
         None => Arc::new(described(step, &held, id)?),
     };
-    let reply =
-        step.run_for_copy(&held, step.word("action"), &element, step.arg("data").clone())?;
+    let reply = step.run_for_copy(&held, action, &element, step.arg("data").clone())?;
     Ok(json!({"reply": reply}))
 }
 
@@ -311,6 +368,9 @@ fn described(step: &Step<'_>, held: &TypeDefinition, id: ElementId) -> Result<El
         attributes_off: BTreeSet::new(),
         parents_off: BTreeSet::new(),
         in_sets: 0,
+        epoch: 0,
+        rests: None,
+        chain: Vec::new(),
         home: None,
     })
 }
@@ -329,6 +389,7 @@ pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let data = json!({"server": server, "name": known.name});
     step.around(&[(&element, EventKind::ServerAddElement)], &data, |step| {
         if step.stored().at(Key::TypeHolder(held.id, server))?.is_none() {
+            note_holder(step, &held, server)?;
             send_to(step, held.id, server)?;
         }
         step.put(Key::ElementHolder(element.id, server), Row::Id(*element.world.as_bytes()))
@@ -336,13 +397,11 @@ pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let args = json!({
         "element": element.id,
         "type": held.id,
-        "owner": element.owner,
+        "owner": visit::record_of(step, element.owner)?,
         "name": element.name,
         "into": world,
     });
-    let tell = step.tell_of(server, "element.receive", args)?;
-    step.tell(tell);
-    Ok(json!({"id": element.id, "server": known.name, "world": world}))
+    Err(step.forward(server, "element.receive", args)?)
 }
 
 /// Takes the copies of an element back.
@@ -361,7 +420,8 @@ pub(super) fn receive_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let bad = |what: &str| Halt::from(Problem::new(Code::Usage, format!("the {what} is none")));
     let id: ElementId = step.word("element").parse().map_err(|_| bad("element"))?;
     let type_id: TypeId = step.word("type").parse().map_err(|_| bad("type"))?;
-    let owner: AccountId = step.word("owner").parse().map_err(|_| bad("owner"))?;
+    let record = visit::record_in(step, "owner")?;
+    let owner = visit::know(step, &server, &record, PermissionState::Known, None)?.account;
     let world = step.world(Some(step.word("into")))?;
     let held = step.type_of(type_id)?;
     if held.home != Some(server.id) {
@@ -374,7 +434,7 @@ pub(super) fn receive_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let made = step.new_element(world.id, &held, owner, name, BTreeMap::new());
     let copy = Element { id, home: Some(server.id), ..made };
     step.put_copy(&copy, &held)?;
-    Ok(json!({"id": id}))
+    Ok(json!({"id": id, "server": step.setting.name, "world": step.word("into")}))
 }
 
 /// The name that a copy has at home, where it is free here.

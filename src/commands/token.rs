@@ -205,8 +205,7 @@ pub(super) fn decide(
     step.put(key, Row::Permission(Arc::new(held.clone())))?;
     forget_question(step, account.id, server.id)?;
     let args = json!({
-        "account": account.id,
-        "name": account.name,
+        "record": hex(&account.record.0),
         "state": state,
         "ends_at_ms": ends_at.map(|at| at.unix_ms()),
     });
@@ -272,7 +271,7 @@ pub(super) fn ask(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let account = local(step)?;
     if let Some(held) = step.stored().permission(account.id, server.id)?
-        && matches!(held.state, PermissionState::Permitted | PermissionState::Refused)
+        && (held.holds(step.now) || held.state == PermissionState::Refused)
     {
         // It was answered before, and the answer stands.
         let (scope, ends_at) = (held.scope.clone(), held.ends_at);
@@ -298,6 +297,7 @@ pub(super) fn ask(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 fn wait_for_user(step: &mut Step<'_>, account: &Account, server: &Server) -> Result<(), Halt> {
     super::inbox::check_room(step)?;
+    let before = step.stored().permission(account.id, server.id)?;
     let held = Permission {
         account: account.id,
         server: server.id,
@@ -306,8 +306,8 @@ fn wait_for_user(step: &mut Step<'_>, account: &Account, server: &Server) -> Res
         permitted_at: None,
         ends_at: None,
         scope: Vec::new(),
-        used: 0,
-        acts: Vec::new(),
+        used: before.as_ref().map_or(0, |before| before.used),
+        acts: before.map_or_else(Vec::new, |before| before.acts.clone()),
     };
     step.put(Key::Permission(account.id, server.id), Row::Permission(Arc::new(held)))?;
     let entry = InboxEntry {
@@ -329,7 +329,10 @@ fn wait_for_user(step: &mut Step<'_>, account: &Account, server: &Server) -> Res
 pub(super) fn dropped(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let account = local(step)?;
-    if let Some(held) = step.stored().permission(account.id, server.id)? {
+    // A no stays a no: it is not asked again because the other side gave it up.
+    if let Some(held) = step.stored().permission(account.id, server.id)?
+        && held.state != PermissionState::Refused
+    {
         let ended = Permission {
             state: PermissionState::Revoked,
             since: step.now,

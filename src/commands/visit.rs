@@ -7,9 +7,10 @@ use serde_json::json;
 use super::token::calling_server;
 use crate::model::{
     AccountId, ActsFor, Code, Json, Key, Name, PermissionState, Place, Problem, Row, Server,
-    ServerId, Timestamp, Visitor, name_key, unhex,
+    ServerId, SignedRecord, Timestamp, Visitor, hex, name_key, unhex,
 };
 use crate::step::{Halt, Step};
+use crate::trust::{Verified, decode_record};
 
 /// Users of other servers who are known here at most.
 const VISITORS_MAX: usize = 10_000;
@@ -18,7 +19,7 @@ const VISITORS_MAX: usize = 10_000;
 pub(super) fn start(step: &mut Step<'_>) -> Result<Json, Halt> {
     let account = step.acting()?;
     let server = step.server(step.word("server"))?;
-    let args = json!({"account": account.id, "name": account.name});
+    let args = json!({"record": record_of(step, account.id)?});
     Err(step.forward(server.id, "visit.register", args)?)
 }
 
@@ -50,7 +51,11 @@ fn shown(step: &Step<'_>, held: &Visitor) -> Json {
         "account": held.account,
         "server": home.map_or_else(|| held.home.to_string(), |home| home.name.to_string()),
         "server_id": held.home,
-        "state": held.state,
+        "state": if held.ends_at.is_some_and(|end| end <= step.now) {
+            json!("ended")
+        } else {
+            json!(held.state)
+        },
         "ends_at": held.ends_at.map(|at| at.to_string()),
         "since": held.since.to_string(),
     })
@@ -80,14 +85,15 @@ pub(super) fn visitor_named(step: &mut Step<'_>, text: &str) -> Result<Option<Ar
 }
 
 /// Makes a user known here, or brings what is known up to date.
+/// They prove with their record that they are at home there.
 pub(super) fn know(
     step: &mut Step<'_>,
-    account: AccountId,
     home: &Server,
-    name: &Name,
+    record: &SignedRecord,
     state: PermissionState,
     ends_at: Option<Timestamp>,
 ) -> Result<Visitor, Halt> {
+    let (account, name) = proven(home, record)?;
     if step.stored().account(account)?.is_some() {
         return Err(Problem::new(Code::Refused, "that account is at home here").into());
     }
@@ -96,18 +102,69 @@ pub(super) fn know(
         return Err(Problem::new(Code::Refused, "that user is at home elsewhere").into());
     }
     let visitor = match held {
+        // That they are known says nothing new of whether we may act for them.
+        Some(held) if state == PermissionState::Known => return Ok(held.as_ref().clone()),
         Some(held) => Visitor { state, ends_at, ..held.as_ref().clone() },
         None => {
             if step.visitors()?.len() >= VISITORS_MAX {
                 let says = "too many users of other servers are known here";
                 return Err(Problem::new(Code::OverLimit, says).into());
             }
-            let name = name_for(step, account, home, name)?;
+            let name = name_for(step, account, home, &name)?;
             Visitor { account, home: home.id, name, state, ends_at, since: step.now }
         }
     };
     step.put(Key::Visitor(account), Row::Visitor(Arc::new(visitor.clone())))?;
     Ok(visitor)
+}
+
+/// Who a record is of, where it is of somebody at home on that server; a server's own account has the
+/// server's record.
+fn proven(home: &Server, record: &SignedRecord) -> Result<(AccountId, Name), Halt> {
+    let refused = |says: String| Halt::from(Problem::new(Code::Refused, says));
+    let verified = Verified::first_seen(record).or_else(|error| {
+        // The home's own record may be a later one: that one was verified when it was met.
+        if *record == home.record {
+            decode_record(record).map(Verified::stored)
+        } else {
+            Err(error)
+        }
+    });
+    let verified = verified.map_err(|error| refused(format!("the user's record: {error}")))?;
+    let said = verified.record();
+    if said.server_id() == Some(home.id) {
+        return Ok((AccountId::of_server(home.id), said.name.clone()));
+    }
+    match said.account_id() {
+        Some(account) if said.home == Some(home.id) => Ok((account, said.name.clone())),
+        _ => Err(refused("the record is of somebody who is at home elsewhere".to_owned())),
+    }
+}
+
+/// The record of an account of ours as it is sent, hex.
+pub(super) fn record_of(step: &Step<'_>, account: AccountId) -> Result<Json, Halt> {
+    let held = step.stored().account(account)?;
+    Ok(Json::from(held.map(|held| hex(&held.record.0))))
+}
+
+/// A record that came as an argument.
+pub(super) fn record_in(step: &Step<'_>, name: &str) -> Result<SignedRecord, Halt> {
+    let bytes = unhex(step.word(name));
+    bytes.map(SignedRecord).ok_or_else(|| Problem::new(Code::Usage, "the record is no hex").into())
+}
+
+/// A local account takes the name that a user of another server has here: that one is called by its
+/// home and name from then on.
+pub(super) fn yield_name(step: &mut Step<'_>, name: &Name) -> Result<(), Halt> {
+    let looks = Key::VisitorName(name.looks());
+    let Some(id) = step.stored().id_at(looks.clone())? else { return Ok(()) };
+    step.change(looks, None)?;
+    let id = AccountId::from_bytes(id);
+    let Some(held) = step.stored().visitor(id)? else { return Ok(()) };
+    let home = step.stored().server(held.home)?;
+    let home = home.map_or_else(|| held.home.to_string(), |home| home.name.to_string());
+    let renamed = Visitor { name: format!("{home}.{}", held.name), ..held.as_ref().clone() };
+    step.put(Key::Visitor(id), Row::Visitor(Arc::new(renamed)))
 }
 
 /// A user's own name where nobody here has it, or one that looks like it; else `server.name`.
@@ -140,23 +197,20 @@ pub(super) fn end_all(step: &mut Step<'_>, home: ServerId) -> Result<(), Halt> {
     Ok(())
 }
 
-fn said(step: &Step<'_>) -> Result<(AccountId, Name), Halt> {
-    let bad = |says: &str| Halt::from(Problem::new(Code::Usage, says));
-    let account = step.word("account").parse().map_err(|_| bad("the account is no id"))?;
-    let name = Name::new(step.word("name")).map_err(|_| bad("the user's name is none"))?;
-    Ok((account, name))
-}
-
 /// A user says who they are, through their home: it is asked whether we may act for them.
 pub(super) fn register(step: &mut Step<'_>) -> Result<Json, Halt> {
     let home = calling_server(step)?;
-    let (account, name) = said(step)?;
+    let record = record_in(step, "record")?;
+    let (account, _) = proven(&home, &record)?;
     let held = step.stored().visitor(account)?;
-    let state = match held.map(|held| held.state) {
-        Some(state @ (PermissionState::Permitted | PermissionState::Refused)) => state,
-        Some(_) | None => PermissionState::Asked,
+    let is_answered = |held: &Visitor| {
+        matches!(held.state, PermissionState::Permitted | PermissionState::Refused)
     };
-    let visitor = know(step, account, &home, &name, state, None)?;
+    let (state, ends_at) = match held.filter(|held| is_answered(held)) {
+        Some(held) => (held.state, held.ends_at),
+        None => (PermissionState::Asked, None),
+    };
+    let visitor = know(step, &home, &record, state, ends_at)?;
     let tell = step.tell_of(home.id, "token.ask", json!({"account": account}))?;
     step.tell(tell);
     Ok(json!({"id": account, "name": visitor.name, "state": visitor.state}))
@@ -186,12 +240,12 @@ fn forget(step: &mut Step<'_>, held: &Visitor) -> Result<(), Halt> {
 /// The home of a user says whether we may act for them.
 pub(super) fn state(step: &mut Step<'_>) -> Result<Json, Halt> {
     let home = calling_server(step)?;
-    let (account, name) = said(step)?;
+    let record = record_in(step, "record")?;
     let state: PermissionState = serde_json::from_value(step.arg("state").clone())
         .map_err(|_| Problem::new(Code::Usage, "the state is none"))?;
     let ends_at = step.arg("ends_at_ms").as_u64().map(Timestamp::from_ms);
-    know(step, account, &home, &name, state, ends_at)?;
-    Ok(json!({"id": account}))
+    let known = know(step, &home, &record, state, ends_at)?;
+    Ok(json!({"id": known.account}))
 }
 
 /// We give up acting for a user, and tell their home.
@@ -207,6 +261,8 @@ pub(super) fn drop_held(step: &mut Step<'_>, held: &Visitor) -> Result<Json, Hal
 /// where another server runs it.
 pub(super) fn act_for(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
     let Some(text) = step.text("for") else { return Ok(()) };
+    // They permitted this server, and so whoever operates it.
+    step.check_operator()?;
     let Some(visitor) = visitor_named(step, text)? else {
         let says = format!("no user '{text}' of another server is known here");
         return Err(Problem::new(Code::NotFound, says)

@@ -177,6 +177,9 @@ pub enum Question {
         /// The user for whom it is asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<ActsFor>,
+        /// Whether an action asks: then it is for nobody, since the caller's rights are never lent.
+        #[serde(default, skip_serializing_if = "is_false")]
+        by_action: bool,
     },
     /// Who is the server that somebody calls by this name? Asked of the first peers' hellos.
     Meet(String),
@@ -237,6 +240,13 @@ pub struct Tell {
     /// The user for whom it is, with the token that says so where another server than theirs runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<ActsFor>,
+    /// Whether our word does not go along: an action tells it whose type is of somebody else.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_unvouched: bool,
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A user for whom a server acts.

@@ -88,6 +88,8 @@ id! {
     EntryId;
     /// A key for programs.
     KeyId;
+    /// Things on their way to another server.
+    TransferId;
     /// One life of a node's store; new at creation and after a restore.
     Incarnation;
 }

@@ -18,6 +18,7 @@ mod system;
 mod thing;
 mod ticket;
 mod time;
+mod transfer;
 mod user;
 mod value;
 
@@ -35,7 +36,7 @@ pub use definition::{
 pub use event::{Audience, Event, EventKind, Feed, Head};
 pub use id::{
     AccountId, ElementId, EntryId, GroupId, Incarnation, JobId, KeyId, LogId, ParseIdError,
-    ServerId, TimerId, TypeId, WorldId,
+    ServerId, TimerId, TransferId, TypeId, WorldId,
 };
 pub use name::{Name, NameMistake, Place, PlaceMistake, key_of as name_key};
 pub use problem::{Code, Problem};
@@ -50,9 +51,10 @@ pub use snapshot::{Damaged, Layered, Snapshot};
 pub use system::SystemType;
 pub use thing::{
     Account, AccountGroup, ApiKey, CachedAccount, CachedPlace, CachedValue, Element, Following,
-    Set, SignedRecord, Timer, TimerDoes, World,
+    Rest, Set, SignedRecord, Timer, TimerDoes, World,
 };
 pub use ticket::{Ticket, TicketMistake, TicketText, hash_of_ticket};
 pub use time::Timestamp;
+pub use transfer::{Held, Moved, Moving, Sealed, Transfer, TransferRole, TransferState};
 pub use user::{ACTS_MAX, Permission, PermissionState, User, Visitor};
 pub use value::{Json, Kind, KindMistake, Level, bytes_of, depth_of, hex, suggest, unhex};

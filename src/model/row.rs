@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element,
-    ElementId, EntryId, Event, Following, GroupId, InboxEntry, Incarnation, Job, JobId, KeyId,
-    LogId, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell, Ticket, Timer,
-    TimerId, Timestamp, TypeDefinition, TypeId, Visitor, World, WorldId,
+    ElementId, EntryId, Event, Following, GroupId, Held, InboxEntry, Incarnation, Job, JobId,
+    KeyId, LogId, Moved, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell,
+    Ticket, Timer, TimerId, Timestamp, Transfer, TransferId, TypeDefinition, TypeId, Visitor,
+    World, WorldId,
 };
 
 /// What a row is found by. The order of keys is the order of their bytes in the store.
@@ -110,6 +111,14 @@ pub enum Key {
     ElementHolder(ElementId, ServerId),
     /// A ticket that was given away.
     Ticket(EntryId),
+    /// Things on their way to or from another server.
+    Transfer(TransferId),
+    /// A piece of what came for a transfer.
+    Piece(TransferId, u64),
+    /// Where an element is that was ours.
+    Moved(ElementId),
+    /// Something that an account has picked up; the highest number was taken last.
+    Held(AccountId, u64),
 }
 
 impl Key {
@@ -162,7 +171,11 @@ impl Key {
             | Self::VisitorName(_)
             | Self::TypeHolder(..)
             | Self::ElementHolder(..)
-            | Self::Ticket(_) => false,
+            | Self::Ticket(_)
+            | Self::Transfer(_)
+            | Self::Piece(..)
+            | Self::Moved(_)
+            | Self::Held(..) => false,
         }
     }
 }
@@ -391,6 +404,14 @@ pub enum Row {
     Visitor(Arc<Visitor>),
     /// Under [`Key::Ticket`].
     Ticket(Arc<Ticket>),
+    /// Under [`Key::Transfer`].
+    Transfer(Arc<Transfer>),
+    /// Under [`Key::Piece`].
+    Piece(Arc<String>),
+    /// Under [`Key::Moved`].
+    Moved(Arc<Moved>),
+    /// Under [`Key::Held`].
+    Held(Arc<Held>),
     /// Under [`Key::Following`].
     Following(Arc<Following>),
     /// Under [`Key::CachedAccount`].

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes,
     Contact, Element, ElementId, EntryId, Following, GroupId, InboxEntry, Job, JobId, Key, KeyId,
-    Lane, Node, Outbox, Permission, Problem, Protection, Row, Server, ServerId, Set, Turn,
-    TypeDefinition, TypeId, Visitor, World, WorldId,
+    Lane, Moved, Node, Outbox, Permission, Problem, Protection, Row, Server, ServerId, Set,
+    Transfer, TransferId, Turn, TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
 /// A stored value does not match its checksum, or is not what its key says.
@@ -170,6 +170,10 @@ typed! {
     permission(account: AccountId, server: ServerId) -> Permission Arc<Permission>, Key::Permission(account, server);
     /// A user of another server who is known here.
     visitor(account: AccountId) -> Visitor Arc<Visitor>, Key::Visitor(account);
+    /// Things on their way to or from another server.
+    transfer(id: TransferId) -> Transfer Arc<Transfer>, Key::Transfer(id);
+    /// Where an element is that was ours.
+    moved(id: ElementId) -> Moved Arc<Moved>, Key::Moved(id);
     /// A feed that we receive.
     following(server: ServerId, world: WorldId) -> Following Arc<Following>, Key::Following(server, world);
     /// A copy of another server's account.

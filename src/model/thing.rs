@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use super::{
     AccountId, ElementId, GroupId, Head, Json, KeyId, Kind, LogId, Name, ServerId, TimerId,
-    Timestamp, TypeId, WorldId,
+    Timestamp, TransferId, TypeId, WorldId,
 };
 
 /// A signed record as it was received, byte for byte. What it says is read by `trust`.
@@ -88,9 +89,31 @@ pub struct Element {
     /// How many sets it stands in.
     #[serde(default)]
     pub in_sets: u32,
+    /// The number of its ownership: one more with each time that it is given to another server.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub epoch: u64,
+    /// What keeps it from acting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rests: Option<Rest>,
+    /// Signed words of the moves that brought it here, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<ByteBuf>,
     /// The server where it is at home, where this is a copy that stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<ServerId>,
+}
+
+const fn is_first(epoch: &u64) -> bool {
+    *epoch == 0
+}
+
+/// Why an element does not act: it is not read, not written and fires nothing meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Rest {
+    /// Its owner has picked it up.
+    Held,
+    /// It was offered to another server.
+    Moving(TransferId),
 }
 
 /// A loose collection of elements of one world, defined by an element of it.

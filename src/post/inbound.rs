@@ -197,7 +197,6 @@ impl Inbound {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.items.insert(ticket, (batch_id, item));
-        let user = call.user.as_ref().map(|acts| self.user(now, door, acts)).transpose();
         let refused = self.charge(now, door).err().or_else(|| {
             // A root that comes back may ask here, not change: that could be a circle.
             let again =
@@ -209,6 +208,11 @@ impl Inbound {
                 )
             })
         });
+        // What is refused anyway costs no more.
+        let user = match (&refused, &call.user) {
+            (None, Some(acts)) => self.user(now, door, acts).map(Some),
+            (Some(_), _) | (None, None) => Ok(None),
+        };
         let refused = refused.or_else(|| user.as_ref().err().cloned());
         let user = user.ok().flatten();
         let presented = self.shown.get(&door.server).cloned().unwrap_or_default();

@@ -220,7 +220,10 @@ impl Line {
                     claim: tell.claim,
                     root: tell.root.clone(),
                     time_left_ms: tell.deadline_at.map(|at| at.ms_since(now)),
-                    user: tell.user.clone().or_else(|| vouched(&self.claims, tell.claim)),
+                    user: tell.user.clone().or_else(|| {
+                        let claim = tell.claim.filter(|_| !tell.is_unvouched);
+                        vouched(&self.claims, claim)
+                    }),
                 },
             });
         }

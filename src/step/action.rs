@@ -9,8 +9,8 @@ use serde_json_path::JsonPath;
 use super::host::Runner;
 use super::{Actor, Halt, Step, Target};
 use crate::model::{
-    Action, Body, Budget, Call, CallBody, Caller, Code, DEADLINE_DEFAULT_MS, Element, EventKind,
-    JobId, Json, Mapped, On, Problem, Question, ReplyTo, Root, TypeDefinition,
+    AccountId, Action, Body, Budget, Call, CallBody, Caller, Code, DEADLINE_DEFAULT_MS, Element,
+    EventKind, JobId, Json, Mapped, On, Problem, Question, ReplyTo, Root, TypeDefinition,
 };
 use crate::script::{Ended, RUN_FUEL, Script};
 
@@ -38,8 +38,18 @@ impl Listener<'_> {
         Actor::Action {
             element: self.element.id,
             owner: self.element.owner,
-            type_owner: self.action.defined_by.unwrap_or(self.element_type.owner),
+            type_owner: self.type_owner(),
         }
+    }
+
+    /// Who defined the action.
+    fn type_owner(&self) -> AccountId {
+        self.action.defined_by.unwrap_or(self.element_type.owner)
+    }
+
+    /// Whether the element and the action are of one account.
+    fn is_of_one_owner(&self) -> bool {
+        self.type_owner() == self.element.owner
     }
 
     fn name(&self) -> String {
@@ -81,6 +91,10 @@ impl Step<'_> {
     }
 
     fn run_body(&mut self, listener: Listener<'_>, data: &Json) -> Result<Option<Json>, Halt> {
+        if listener.element.home.is_some() {
+            // What a copy is, only its home knows.
+            return self.run_at_home(listener, data);
+        }
         match &listener.action.body {
             Body::Accept => Ok(None),
             Body::Refuse(sentence) => Err(refused(&listener, sentence).into()),
@@ -335,13 +349,20 @@ impl Step<'_> {
         match self.element(element)? {
             Target::Here(target) => {
                 args["element"] = Json::from(target.id.to_string());
-                self.send_local(listener, command, args, reply_to(None))
+                // Beyond its own element an action may do only what its type's owner may too.
+                let account = if target.id == own || listener.is_of_one_owner() {
+                    Some(listener.element.owner)
+                } else {
+                    self.stored().account(listener.type_owner())?.map(|account| account.id)
+                };
+                self.send_local(account, command, args, reply_to(None))
             }
             Target::There { server, name } => {
                 let what = serde_json::json!({"server": server, "element": name, "call": event});
                 args["element"] = Json::from(name);
                 let mut tell = self.tell_of(server, command, args)?;
                 tell.claim = Some(listener.element.owner);
+                tell.is_unvouched = !listener.is_of_one_owner();
                 tell.reply_to = reply_to(hears_errors.then_some(what));
                 self.tell(tell);
                 Ok(())
@@ -387,7 +408,7 @@ impl Step<'_> {
 
     fn send_local(
         &mut self,
-        listener: Listener<'_>,
+        account: Option<AccountId>,
         command: &str,
         args: Json,
         reply_to: Option<ReplyTo>,
@@ -404,7 +425,7 @@ impl Step<'_> {
         let call = Call {
             id,
             command: command.to_owned(),
-            caller: Caller::Local { account: Some(listener.element.owner), operator: false },
+            caller: Caller::Local { account, operator: false },
             args,
             world: None,
             meta: Json::Null,

@@ -259,7 +259,8 @@ impl<'a> Step<'a> {
                 Ended::Problem(Problem::new(Code::Internal, "the step ended without a reason"))
             }
         };
-        let done = matches!(ended, Ended::Done(_));
+        // What a call changes here before it is forwarded stays, whatever becomes of it there.
+        let done = matches!(ended, Ended::Done(_) | Ended::Forward(_));
         self.share_budget();
         if !done {
             self.rollback(Savepoint { undo: 0, happened: 0, tells: 0, sends: 0, waiting: 0 });

@@ -236,7 +236,7 @@ impl<'r, 's> Runner<'r, 's> {
             }),
             Caller::Remote { server, claim, user, .. } => json!({
                 "account": claim,
-                "user": user.as_ref().map(|user| user.account),
+                "user": user.as_ref().and_then(|_| step.known_user().ok()?).map(|user| user.account),
                 "account_name": null,
                 "server": server,
                 "server_name": step.caller_name(),

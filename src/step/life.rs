@@ -122,6 +122,9 @@ impl Step<'_> {
             attributes_off: BTreeSet::new(),
             parents_off: BTreeSet::new(),
             in_sets: 0,
+            epoch: 0,
+            rests: None,
+            chain: Vec::new(),
             home: None,
         }
     }

@@ -52,9 +52,14 @@ impl Step<'_> {
         patience_ms: Option<u64>,
     ) -> Result<Result<Json, Problem>, Halt> {
         let about = format!("{server} {command} {about}");
-        let user = self.acts_for.clone();
-        let question =
-            Question::Ask { server, command: command.to_owned(), args, patience_ms, user };
+        let question = Question::Ask {
+            server,
+            command: command.to_owned(),
+            args,
+            patience_ms,
+            user: self.acts_for.clone(),
+            by_action: !self.scope.is_empty(),
+        };
         self.question(&about, question)
     }
 
@@ -95,6 +100,7 @@ impl Step<'_> {
             job: None,
             reply_to: None,
             user: self.acts_for.clone(),
+            is_unvouched: false,
         })
     }
 }

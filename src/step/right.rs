@@ -189,7 +189,7 @@ impl Step<'_> {
 
     /// The user for whom another server calls, as far as their permission is for this type.
     fn user_for(&self, element_type: &TypeDefinition) -> Result<Option<AccountId>, Halt> {
-        let Some(user) = self.call.caller.user() else { return Ok(None) };
+        let Some(user) = self.known_user()? else { return Ok(None) };
         let scope = self.scope_of(user)?;
         let name = element_type.definition.name.key();
         let of_type = |what: &String| {
@@ -197,6 +197,19 @@ impl Step<'_> {
             what == name || what.split_once('.').is_some_and(|(of, _)| of == name)
         };
         Ok((scope.is_empty() || scope.iter().any(of_type)).then_some(user.account))
+    }
+
+    /// The user for whom another server calls, where they are known here with that home. Anybody can
+    /// give their word for somebody who is not.
+    ///
+    /// # Errors
+    /// A row is damaged.
+    pub fn known_user(&self) -> Result<Option<&User>, Halt> {
+        let Some(user) = self.call.caller.user() else { return Ok(None) };
+        let is_ours = user.home == self.setting.us;
+        let known = self.stored().visitor(user.account)?;
+        let is_known = known.is_some_and(|known| known.home == user.home);
+        Ok((is_ours || is_known).then_some(user))
     }
 
     /// What a permission is for: of an account of ours, as it says now.

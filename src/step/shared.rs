@@ -9,8 +9,8 @@ use serde_json::json;
 use super::action::Listener;
 use super::{Actor, Halt, Step, not_offered};
 use crate::model::{
-    Action, Body, Bond, Code, Definition, Element, ElementId, EventKind, Group, Json, Key, Level,
-    On, Problem, Protection, ProtectionState, ServerId, TypeDefinition,
+    Action, Body, Bond, Bounds, Code, Definition, Element, ElementId, EventKind, Group, Json, Key,
+    Level, On, Problem, Protection, ProtectionState, ServerId, TypeDefinition,
 };
 
 /// Servers that hold a copy of one element at most.
@@ -51,6 +51,10 @@ pub fn outward_definition(held: &TypeDefinition, level: Level) -> Definition {
             let mut shown = attribute.clone();
             shown.ancestor = None;
             shown.parent = None;
+            if attribute.read < level {
+                // Who may only write it learns nothing of what it is.
+                shown.default = Json::Null;
+            }
             (name.clone(), shown)
         })
         .collect();
@@ -84,15 +88,19 @@ pub fn outward_definition(held: &TypeDefinition, level: Level) -> Definition {
         description: whole.description.clone(),
         protected: None,
         events: events.collect(),
-        attributes,
         actions,
         parents: Vec::new(),
-        bounds: whole.bounds.clone(),
+        bounds: Bounds {
+            // Where it exists is said by a position that may be seen.
+            area: whole.bounds.area.clone().filter(|area| attributes.contains_key(&area.attribute)),
+            ..whole.bounds.clone()
+        },
         create_group: match whole.create_group {
             Group::Owner => Group::Owner,
             Group::Everyone | Group::Named(_) => Group::Everyone,
         },
         see_group: Group::Everyone,
+        attributes,
     }
 }
 

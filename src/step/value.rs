@@ -57,6 +57,7 @@ impl Step<'_> {
         element: &Element,
         name: &str,
     ) -> Result<Reading, Halt> {
+        check_at_home(element)?;
         let element_type = self.type_of(element.type_id)?;
         let attribute = self.attribute_of(element, &element_type, name)?;
         self.check_read(actor, element, attribute, name, &element_type)?;
@@ -105,6 +106,7 @@ impl Step<'_> {
         name: &str,
         value: Json,
     ) -> Result<Json, Halt> {
+        check_at_home(element)?;
         let element_type = self.type_of(element.type_id)?;
         let attribute = self.attribute_of(element, &element_type, name)?;
         self.check_write(actor, element, attribute, name, &element_type)?;
@@ -209,6 +211,14 @@ impl Step<'_> {
             self.fire_before(element, element_type, EventKind::ValueChange, Some(name), data)?;
         checked(attribute, name, data.get("value").cloned().unwrap_or_default())
     }
+}
+
+/// Checks that this is the element itself, and no copy of it.
+fn check_at_home(element: &Element) -> Result<(), Halt> {
+    if element.home.is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(Code::NotFound, "its values are at its home").into())
 }
 
 /// Whose feeds carry a change of a value: of those who may read it. What is for a group is read one

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::model::{
-    AccountId, Damaged, ElementId, GroupId, Key, Row, TimerId, Timestamp, TypeId, WorldId,
+    AccountId, Damaged, ElementId, GroupId, Key, Row, TimerId, Timestamp, TransferId, TypeId,
+    WorldId,
 };
 
 /// Bytes of the checksum.
@@ -107,6 +108,10 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
             tagged(&mut bytes, 45, &[id.as_bytes(), server.as_bytes()]);
         }
         Key::Ticket(id) => tagged(&mut bytes, 46, &[id.as_bytes()]),
+        Key::Transfer(id) => tagged(&mut bytes, 47, &[id.as_bytes()]),
+        Key::Piece(id, number) => tagged(&mut bytes, 48, &[id.as_bytes(), &number.to_be_bytes()]),
+        Key::Moved(id) => tagged(&mut bytes, 49, &[id.as_bytes()]),
+        Key::Held(id, number) => tagged(&mut bytes, 50, &[id.as_bytes(), &number.to_be_bytes()]),
     }
     bytes
 }
@@ -200,6 +205,10 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
         ),
         45 => Key::ElementHolder(parts.element()?, crate::model::ServerId::from_bytes(parts.id()?)),
         46 => Key::Ticket(crate::model::EntryId::from_bytes(parts.id()?)),
+        47 => Key::Transfer(TransferId::from_bytes(parts.id()?)),
+        48 => Key::Piece(TransferId::from_bytes(parts.id()?), parts.number()?),
+        49 => Key::Moved(parts.element()?),
+        50 => Key::Held(AccountId::from_bytes(parts.id()?), parts.number()?),
         _ => return None,
     };
     parts.0.is_empty().then_some(key)
@@ -272,6 +281,10 @@ pub(super) fn row_bytes(table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         Row::Permission(value) => cbor(value),
         Row::Visitor(value) => cbor(value),
         Row::Ticket(value) => cbor(value),
+        Row::Transfer(value) => cbor(value),
+        Row::Piece(text) => text.as_bytes().to_vec(),
+        Row::Moved(value) => cbor(value),
+        Row::Held(value) => cbor(value),
         Row::CachedAccount(value) => cbor(value),
         Row::CachedPlace(value) => cbor(value),
         Row::CachedValue(value) => cbor(value),
@@ -342,6 +355,10 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         Key::Permission(..) => Row::Permission(parse(value)?),
         Key::Visitor(_) => Row::Visitor(parse(value)?),
         Key::Ticket(_) => Row::Ticket(parse(value)?),
+        Key::Transfer(_) => Row::Transfer(parse(value)?),
+        Key::Piece(..) => Row::Piece(Arc::new(std::str::from_utf8(value).ok()?.to_owned())),
+        Key::Moved(_) => Row::Moved(parse(value)?),
+        Key::Held(..) => Row::Held(parse(value)?),
         Key::CachedAccount(_) => Row::CachedAccount(parse(value)?),
         Key::CachedPlace(..) => Row::CachedPlace(*parse(value)?),
         Key::CachedValue(..) => Row::CachedValue(parse(value)?),

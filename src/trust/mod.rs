@@ -4,6 +4,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod claims;
+mod deed;
 mod gate;
 mod limit;
 mod protection;
@@ -11,6 +12,7 @@ mod record;
 mod signed;
 mod user;
 
+pub use deed::{DeedClaim, DeedKind, issue_deed, verify_deed};
 pub use gate::{Refusal, Right, Standing, bond, may, outward, refusal};
 pub use limit::{Meter, OverLimit};
 pub use protection::{ProtectionClaim, issue_protection, verify_protection};

@@ -174,6 +174,11 @@ impl Verified {
         Err(VerifyRecordError::WrongSigner)
     }
 
+    /// A record that was verified before it was stored here.
+    pub fn stored(record: Record) -> Self {
+        Self(record)
+    }
+
     /// Verifies a record against the one that we have of the same id. The same record again is
     /// fine; an older one is not.
     ///

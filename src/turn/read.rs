@@ -71,7 +71,7 @@ pub(super) fn check(
     now: Timestamp,
 ) -> Result<(), Problem> {
     may_call(snapshot, setting, call, now)?;
-    may_act_for(snapshot, &call.caller, now)?;
+    may_act_for(snapshot, setting, &call.caller, now)?;
     let unknown =
         || Problem::new(Code::UnknownCommand, format!("there is no command '{}'", call.command));
     let command = catalog::find(&call.command).ok_or_else(unknown)?;
@@ -133,10 +133,18 @@ fn may_call(
 
 /// Checks that the calling server may act for the user for whom it calls: as the user permitted, where
 /// their home is here; else their home has said so.
-fn may_act_for(snapshot: &dyn Snapshot, caller: &Caller, now: Timestamp) -> Result<(), Problem> {
+fn may_act_for(
+    snapshot: &dyn Snapshot,
+    setting: &Setting,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<(), Problem> {
     let (Some(user), Some(server)) = (caller.user(), caller.server()) else { return Ok(()) };
     let refused = |says: &str| Err(Problem::new(Code::NotPermitted, says));
     if snapshot.account(user.account)?.is_some() {
+        if user.home != setting.us {
+            return refused("the user is at home here");
+        }
         let held = snapshot.permission(user.account, server)?;
         return match held {
             Some(held) if held.holds(now) => Ok(()),
@@ -146,9 +154,8 @@ fn may_act_for(snapshot: &dyn Snapshot, caller: &Caller, now: Timestamp) -> Resu
     match snapshot.visitor(user.account)? {
         Some(known) if known.home != user.home => refused("the user is at home elsewhere"),
         Some(_) => Ok(()),
-        None if snapshot.node()?.is_some_and(|node| node.server == user.home) => {
-            refused("there is no such user here")
-        }
+        None if user.home == setting.us => refused("there is no such user here"),
+        // Somebody's word for somebody who is not known here: it gives nothing.
         None => Ok(()),
     }
 }

@@ -549,7 +549,10 @@ impl Running<'_> {
                     self.finish(job, Err(problem));
                 }
                 Ended::Needs(needs) => self.ask(job, needs),
-                Ended::Forward(tell) => self.forward(job, *tell),
+                Ended::Forward(tell) => {
+                    self.apply(&mut job, left);
+                    self.forward(job, *tell);
+                }
                 Ended::Slow => {
                     let says = "the step ended without a reason";
                     self.finish(job, Err(Problem::new(Code::Internal, says)));

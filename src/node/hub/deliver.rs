@@ -32,7 +32,7 @@ impl Hub {
         self.next_token += 1;
         self.asks.insert(token, reply);
         match question {
-            Question::Ask { server, command, args, patience_ms, user } => {
+            Question::Ask { server, command, args, patience_ms, user, by_action } => {
                 let Some(root) = passed_on(root, self.ground.setting.us) else {
                     let says = "the call passed too many servers";
                     self.answer(token, Err(Problem::new(Code::ScriptBudget, says)));
@@ -40,6 +40,7 @@ impl Hub {
                 };
                 let patience = patience_ms.map(|ms| clock::now().after_ms(ms));
                 let until = patience.map_or(deadline_at, |at| at.min(deadline_at));
+                let claim = claim.filter(|_| !by_action);
                 let ask = AskOut { token, command, args, claim, root, until, user };
                 self.post(PostInput::Asked(server, ask));
             }

@@ -37,6 +37,7 @@ impl Hub {
                     args,
                     patience_ms: None,
                     user: None,
+                    by_action: true,
                 };
                 let deadline_at = clock::now().after_ms(10_000);
                 let root = root_of(self.fresh_job());
