@@ -190,6 +190,19 @@ pub const EVENTS: &[SystemEvent] = &[
         "the element",
         &["server", "element", "call", "problem"],
     ),
+    event(EventKind::ElementTaken, "an element is picked up", "the element", &["name"]),
+    event(
+        EventKind::ElementDropped,
+        "an element that was picked up is put down",
+        "the element",
+        &["name"],
+    ),
+    event(
+        EventKind::ElementOffered,
+        "an element is to be put down in somebody else's world; any no refuses it, else any yes accepts it",
+        "the element of the world",
+        &["element", "name", "type", "server", "sealed"],
+    ),
     event(
         EventKind::NodeStarted,
         "the node has started",

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::model::{
     Account, Code, Element, EventKind, Json, Key, Problem, Row, TypeDefinition, World,
 };
-use crate::step::{Actor, Halt, Step};
+use crate::step::{Actor, Halt, Step, check_acts};
 
 /// Elements that one call makes at most.
 const BATCH_MAX: u64 = 10_000;
@@ -104,6 +104,7 @@ pub(super) fn check_owner(step: &Step<'_>, element: &Element, what: &str) -> Res
 pub(super) fn give(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     check_owner(step, &element, "give away")?;
+    check_acts(&element)?;
     step.check_thing(&element)?;
     let account = step.account_here(step.word("account"))?;
     let data = json!({"old": element.owner, "new": account.id});
@@ -124,6 +125,7 @@ pub(super) fn give(step: &mut Step<'_>) -> Result<Json, Halt> {
 pub(super) fn switch(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     check_owner(step, &element, "switch parts of")?;
+    check_acts(&element)?;
     let element_type = step.type_of(element.type_id)?;
     let off = step.arg("off") == &Json::Bool(true);
     let what = step.word("part");
@@ -183,6 +185,7 @@ fn parent_named(
 pub(super) fn become_type(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     check_owner(step, &element, "change the type of")?;
+    check_acts(&element)?;
     let from = step.type_of(element.type_id)?;
     let to = step.element_type(step.word("type"), Some(element.owner))?;
     if to.id != from.id && !step.ancestors(&to)?.contains(&from.id) {

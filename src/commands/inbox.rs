@@ -106,6 +106,7 @@ fn answer(step: &mut Step<'_>, yes: bool) -> Result<Json, Halt> {
             super::protection::denied(step, &entry, remember)?;
         }
         (InboxKind::Server, yes) => super::server::answered(step, &entry, yes)?,
+        (InboxKind::Move, yes) => super::moving::answered(step, &entry, yes)?,
         (InboxKind::Token, yes) => super::token::answered(step, &entry, yes)?,
         (InboxKind::Question, yes) => {
             if let Some((job, place)) = entry.waits.clone() {

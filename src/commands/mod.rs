@@ -12,6 +12,7 @@ mod group;
 mod inbox;
 mod job;
 mod key;
+mod moving;
 mod page;
 mod protection;
 mod server;
@@ -136,6 +137,20 @@ pub fn find(name: &str) -> Option<Command> {
         "element.receive" => share::receive_element,
         "element.forget" => share::forget_element,
         "element.gone" => share::gone,
+        "element.move" => moving::start,
+        "element.reclaim" => moving::reclaim,
+        "element.take" => moving::take,
+        "element.drop" => moving::put,
+        "element.held" => moving::held,
+        "transfer.ls" => moving::ls,
+        "move.piece" => moving::piece,
+        "move.offer" => moving::offer,
+        "move.accepted" => moving::accepted,
+        "move.refused" => moving::refused,
+        "move.cancel" => moving::cancelled,
+        "move.acknowledged" => moving::acknowledged,
+        "move.reclaimed" => moving::reclaimed,
+        "move.claim" => moving::claimed,
         "token.ls" => token::ls,
         "token.show" => token::show,
         "token.permit" => token::permit,

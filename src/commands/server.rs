@@ -366,6 +366,7 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
     server.key = verified.record().key;
     server.sequence = verified.record().sequence;
+    let is_another_life = server.incarnation != incarnation;
     server.incarnation = incarnation;
     if let Some(address) = step.text("address") {
         server.addresses.retain(|held| held != address);
@@ -374,6 +375,9 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
     let is_new = step.stored().server(id)?.is_none();
     step.put(Key::Server(id), Row::Server(Arc::new(server.clone())))?;
+    if is_another_life && !is_new {
+        super::moving::claim_from(step, id)?;
+    }
     if is_rekeyed && !is_new {
         // What we issued was for its old key.
         super::protection::renew(step, &server)?;

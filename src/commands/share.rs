@@ -12,7 +12,7 @@ use crate::model::{
     On, PermissionState, Problem, Protection, ProtectionState, Row, Server, ServerId, ServerState,
     TypeDefinition, TypeId, World, bytes_of, hex,
 };
-use crate::step::{Actor, Halt, Step, above, not_offered, outward_definition};
+use crate::step::{Actor, Halt, Step, above, check_acts, not_offered, outward_definition};
 
 /// Servers that hold one type at most.
 const HOLDERS_MAX: usize = 1_000;
@@ -121,6 +121,19 @@ pub(super) fn holders_json(step: &Step<'_>, id: TypeId) -> Result<Json, Halt> {
     Ok(shown.collect())
 }
 
+/// Sends a type to a server that does not hold it yet.
+pub(super) fn send_unless_held(
+    step: &mut Step<'_>,
+    held: &TypeDefinition,
+    server: ServerId,
+) -> Result<(), Halt> {
+    if step.stored().at(Key::TypeHolder(held.id, server))?.is_none() {
+        note_holder(step, held, server)?;
+        send_to(step, held.id, server)?;
+    }
+    Ok(())
+}
+
 /// Sends a type again to those who hold it: it has grown, or is retired.
 pub(super) fn send_again(step: &mut Step<'_>, id: TypeId) -> Result<(), Halt> {
     for (server, _) in holders(step, id)? {
@@ -155,7 +168,7 @@ pub(super) fn list_changed(step: &mut Step<'_>, list: &Name, server: ServerId) -
 }
 
 /// Checks that a server may leave types and elements here: one that was allowed, or is on a list.
-fn check_trusted(step: &Step<'_>, server: &Server) -> Result<(), Halt> {
+pub(super) fn check_trusted(step: &Step<'_>, server: &Server) -> Result<(), Halt> {
     let active = |row: &Arc<Protection>| row.state == ProtectionState::Active;
     let is_listed = super::protection::of_server(step, server.id)?.iter().any(active);
     if is_listed || server.allowed == ServerState::Allowed {
@@ -379,6 +392,7 @@ fn described(step: &Step<'_>, held: &TypeDefinition, id: ElementId) -> Result<El
 pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     super::element_life::check_owner(step, &element, "share")?;
+    check_acts(&element)?;
     let place = step.word("to");
     let Some((server, world)) = step.world_elsewhere(place)? else {
         let says = format!("'{place}' is no world of another server");
@@ -388,10 +402,7 @@ pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let known = step.server(&server.to_string())?;
     let data = json!({"server": server, "name": known.name});
     step.around(&[(&element, EventKind::ServerAddElement)], &data, |step| {
-        if step.stored().at(Key::TypeHolder(held.id, server))?.is_none() {
-            note_holder(step, &held, server)?;
-            send_to(step, held.id, server)?;
-        }
+        send_unless_held(step, &held, server)?;
         step.put(Key::ElementHolder(element.id, server), Row::Id(*element.world.as_bytes()))
     })?;
     let args = json!({
@@ -408,6 +419,7 @@ pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
 pub(super) fn unshare_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     super::element_life::check_owner(step, &element, "share")?;
+    check_acts(&element)?;
     let server = step.server(step.word("server"))?;
     step.take_copy_back(element.id, server.id)?;
     Ok(json!({"id": element.id, "server": server.name}))

@@ -99,6 +99,13 @@ pub enum EventKind {
     ServerRegisterUser,
     /// A person is asked, by an action or by a server.
     Question,
+    /// An element is picked up.
+    ElementTaken,
+    /// An element that was picked up is put down.
+    ElementDropped,
+    /// An element is to be put down in somebody's world, whose own it would be. Any no refuses it, else any
+    /// yes accepts it.
+    ElementOffered,
 }
 
 /// The namespace of system events' ids (RFC 9562, version 5 of their names).
@@ -106,7 +113,7 @@ const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 48] = [
         Self::ValueChange,
         Self::Custom,
         Self::ElementCreation,
@@ -152,6 +159,9 @@ impl EventKind {
         Self::ServerAddElement,
         Self::ServerRegisterUser,
         Self::Question,
+        Self::ElementTaken,
+        Self::ElementDropped,
+        Self::ElementOffered,
     ];
 
     /// The kind's name in type files and answers.
@@ -202,6 +212,9 @@ impl EventKind {
             Self::ServerAddElement => "server_add_element",
             Self::ServerRegisterUser => "server_register_user",
             Self::Question => "question",
+            Self::ElementTaken => "element_taken",
+            Self::ElementDropped => "element_dropped",
+            Self::ElementOffered => "element_offered",
         }
     }
 
@@ -229,6 +242,7 @@ impl EventKind {
                 | Self::SetMutual
                 | Self::IsServerAllowed
                 | Self::ServerRegisterUser
+                | Self::ElementOffered
                 | Self::Question
         )
     }

@@ -127,6 +127,8 @@ pub enum InboxKind {
     Question,
     /// A server asks to act for an account.
     Token,
+    /// A server offers things for a world.
+    Move,
 }
 
 /// Something that waits for a person.

@@ -10,7 +10,8 @@ use crate::model::{Action, Attribute, Bounds, Code, Element, On, Problem, TypeDe
 impl Step<'_> {
     /// Whether an element exists now and where it is.
     pub fn exists(&self, element: &Element, element_type: &TypeDefinition) -> bool {
-        self.holds(&element_type.definition.bounds, element, element_type)
+        element.rests.is_none()
+            && self.holds(&element_type.definition.bounds, element, element_type)
     }
 
     /// The definition of an attribute that exists for an element now.
@@ -25,6 +26,7 @@ impl Step<'_> {
     ) -> Result<&'t Attribute, Halt> {
         let attribute = self.attribute(element_type, name)?;
         let missing = |says: String| Err(Problem::new(Code::NotFound, says).into());
+        super::carry::check_acts(element)?;
         if !self.exists(element, element_type) && !self.is_way_back(element_type, name) {
             return missing("the element is out of its bounds".to_owned());
         }

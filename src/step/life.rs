@@ -96,7 +96,10 @@ impl Step<'_> {
     /// It is no name, or taken.
     pub fn free_name(&self, world: &World, text: &str) -> Result<Name, Halt> {
         let name = self.name(text)?;
-        if self.stored().id_at(Key::ElementName(world.id, name.key()))?.is_some() {
+        let held = self.stored().id_at(Key::ElementName(world.id, name.key()))?;
+        let is_there = |id| self.stored().element(world.id, ElementId::from_bytes(id));
+        // The name of what was moved away is free again.
+        if held.map(is_there).transpose()?.flatten().is_some() {
             let says = format!("the world '{}' has a '{name}' already", world.name);
             return Err(Problem::new(Code::NameTaken, says).into());
         }
@@ -196,6 +199,7 @@ impl Step<'_> {
     /// One of them refuses.
     pub fn destroy_element(&mut self, element: &Element) -> Result<(), Halt> {
         self.check_thing(element)?;
+        super::carry::check_acts(element)?;
         let element_type = self.type_of(element.type_id)?;
         let kind = EventKind::ElementDestruction;
         let data = life_data(element, &element_type);

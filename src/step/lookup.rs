@@ -489,7 +489,10 @@ impl Step<'_> {
         if let Some(server) = self.place_server(&place)? {
             return Ok(Target::There { server, name: place.at_home() });
         }
-        let element = self.element_here(text)?;
+        let element = match self.element_here(text) {
+            Err(halt) => return self.moved_to(&place)?.ok_or(halt),
+            Ok(element) => element,
+        };
         Ok(match element.home {
             // A copy: its values and its owner are at home.
             Some(server) => Target::There { server, name: element.id.to_string() },

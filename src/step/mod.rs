@@ -4,6 +4,7 @@
 
 mod action;
 mod buffer;
+mod carry;
 mod event;
 mod exist;
 mod host;
@@ -22,6 +23,7 @@ mod value;
 
 pub use action::{Listener, Replies};
 pub use buffer::{Decided, Happened, Left, Setting, Step};
+pub use carry::check_acts;
 pub use event::Verdict;
 pub use lookup::{AccountPlace, Target, account_by, only_account};
 pub use remote::outdated;

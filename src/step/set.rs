@@ -179,6 +179,7 @@ impl Step<'_> {
         end: End,
     ) -> Result<bool, Halt> {
         self.check_set(actor, definer, Some(element))?;
+        super::carry::check_acts(element)?;
         let set = self.set_of(definer)?;
         if element.world != definer.world {
             let says = "a set holds elements of its own world alone";

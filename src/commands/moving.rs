@@ -1,0 +1,1091 @@
+//! Things are moved: offered, taken or refused, acknowledged; called off, taken back, and claimed after
+//! somebody's store went back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::token::calling_server;
+use super::visit;
+use crate::model::{
+    Code, Element, ElementId, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Moved, Moving,
+    Name, PermissionState, Problem, Rest, Row, Sealed, Server, ServerId, Transfer, TransferId,
+    TransferRole, TransferState, TypeDefinition, World, hex, unhex,
+};
+use crate::presence::{
+    GiverHears, GiverWishes, PIECE_BYTES_MAX, Package, Packed, ReceiverHears, ReceiverWishes,
+    THINGS_MAX, giver, is_newer, receiver,
+};
+use crate::step::{Halt, Step, Verdict, above, outward_definition};
+use crate::trust::{DeedClaim, DeedKind, decode_record, issue_deed, verify_deed};
+
+/// Pieces of one transfer at most.
+const PIECES_MAX: u64 = 128;
+/// Transfers that one server has open here at most.
+const OPEN_MAX: usize = 64;
+/// Transfers that are looked through.
+const TRANSFERS_MAX: usize = 10_000;
+/// Signed words that a thing carries at most; the oldest go first.
+const CHAIN_MAX: usize = 64;
+
+fn bad(what: &str) -> Halt {
+    Problem::new(Code::Usage, format!("the {what} is none")).into()
+}
+
+fn shown(step: &Step<'_>, held: &Transfer) -> Json {
+    let other = step.stored().server(held.other).ok().flatten();
+    let things: Vec<ElementId> = held.things.iter().map(|thing| thing.element).collect();
+    json!({
+        "id": held.id,
+        "role": held.role,
+        "state": held.state,
+        "name": held.called,
+        "server": other.map_or_else(|| held.other.to_string(), |other| other.name.to_string()),
+        "world": held.into,
+        "things": things,
+        "sealed": held.sealed.is_sealed(),
+        "stays_behind": {
+            "values": held.sealed.values,
+            "actions": held.sealed.actions,
+            "refused": held.sealed.refused,
+        },
+        "acknowledged": held.acknowledged,
+        "reason": held.reason,
+        "since": held.since.to_string(),
+    })
+}
+
+pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let account = step.call.caller.account();
+    let is_operator = step.check_operator().is_ok();
+    let seen = |held: &Transfer| is_operator || Some(held.account) == account;
+    let all = transfers(step)?;
+    let items = all.iter().filter(|held| seen(held)).map(|held| shown(step, held));
+    Ok(json!({"items": items.collect::<Vec<_>>(), "next": null}))
+}
+
+fn transfers(step: &Step<'_>) -> Result<Vec<Arc<Transfer>>, Halt> {
+    let key = |bytes| Key::Transfer(TransferId::from_bytes(bytes));
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), TRANSFERS_MAX)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(_, row)| match row {
+            Row::Transfer(held) => Some(held),
+            _ => None,
+        })
+        .collect())
+}
+
+fn store(step: &mut Step<'_>, transfer: Transfer) -> Result<(), Halt> {
+    step.put(Key::Transfer(transfer.id), Row::Transfer(Arc::new(transfer)))
+}
+
+fn told(step: &mut Step<'_>, server: ServerId, command: &str, args: Json) -> Result<(), Halt> {
+    let tell = step.tell_of(server, command, args)?;
+    step.tell(tell);
+    Ok(())
+}
+
+// The giver.
+
+/// Moves a thing, and what stands in it, into a world: here at once, elsewhere by an offer.
+pub(super) fn start(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let element = step.element_here(step.word("element"))?;
+    super::element_life::check_owner(step, &element, "move")?;
+    if step.arg("cancel") == &Json::Bool(true) {
+        return cancel(step, &element);
+    }
+    let Some(to) = step.text("to") else {
+        let says = "say where to: ACCOUNT@SERVER/WORLD, ACCOUNT/WORLD, or --cancel";
+        return Err(Problem::new(Code::Usage, says).into());
+    };
+    put_down(step, &element, to)
+}
+
+/// Puts a thing of the acting account into a world.
+pub(super) fn put_down(step: &mut Step<'_>, element: &Element, to: &str) -> Result<Json, Halt> {
+    step.check_thing(element)?;
+    if matches!(element.rests, Some(Rest::Moving(_))) {
+        return Err(on_its_way(element));
+    }
+    match step.world_elsewhere(to)? {
+        Some((server, world)) => offer_to(step, element, server, &world),
+        None => {
+            let world = step.world(Some(to))?;
+            carry_over(step, element, &world)
+        }
+    }
+}
+
+fn on_its_way(element: &Element) -> Halt {
+    let name = element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
+    Problem::new(Code::Conflict, format!("'{name}' is on its way to another server"))
+        .hint(format!("call it off with: freehold element move {name} --cancel"))
+        .into()
+}
+
+/// Puts a thing into another world of this server. Whoever owns that world owns the thing from then on.
+fn carry_over(step: &mut Step<'_>, element: &Element, world: &World) -> Result<Json, Halt> {
+    let things = things_of(step, element)?;
+    if world.owner != element.owner {
+        let us = step.setting.us;
+        if let Verdict::No(problem) = ask_world(step, world, element, us, false)? {
+            return Err(problem.into());
+        }
+    }
+    let data = json!({"old": element.owner, "new": world.owner});
+    let subjects: Vec<(&Element, EventKind)> = if world.owner == element.owner {
+        Vec::new()
+    } else {
+        things.iter().map(|thing| (thing.as_ref(), EventKind::ElementOwnerChange)).collect()
+    };
+    step.around(&subjects, &data, |step| step.carry(&things, world))?;
+    let id = element.id;
+    Ok(
+        json!({"id": id, "state": TransferState::Accepted, "world": world.id, "things": things.len()}),
+    )
+}
+
+/// A thing with what stands in its set and in the sets that are children of it, of the same owner.
+fn things_of(step: &Step<'_>, first: &Element) -> Result<Vec<Arc<Element>>, Halt> {
+    let mut found: Vec<Arc<Element>> = Vec::new();
+    let mut seen = BTreeSet::from([first.id]);
+    let mut waiting = VecDeque::from([Arc::new(first.clone())]);
+    while let Some(element) = waiting.pop_front() {
+        for id in step.inside(&element)? {
+            let Some(inner) = step.stored().element(element.world, id)? else { continue };
+            if inner.owner == first.owner && inner.home.is_none() && seen.insert(id) {
+                if inner.rests.is_some() {
+                    return Err(on_its_way(&inner));
+                }
+                waiting.push_back(inner);
+            }
+        }
+        found.push(element);
+        if found.len() > THINGS_MAX {
+            let says = format!("one move takes at most {THINGS_MAX} things");
+            return Err(Problem::new(Code::OverLimit, says).into());
+        }
+    }
+    Ok(found)
+}
+
+/// Offers things to a world of another server: they rest until it has answered.
+fn offer_to(
+    step: &mut Step<'_>,
+    element: &Element,
+    server: ServerId,
+    world: &str,
+) -> Result<Json, Halt> {
+    let known = step.server(&server.to_string())?;
+    let things = things_of(step, element)?;
+    let id = TransferId::at(step.now, step.random());
+    let data = json!({"old": element.owner, "new": server});
+    let subjects: Vec<_> =
+        things.iter().map(|thing| (thing.as_ref(), EventKind::ElementOwnerChange)).collect();
+    step.ask_before(&subjects, &data)?;
+    let mut package = Package::default();
+    let mut moving = Vec::new();
+    let mut sealed = Sealed::default();
+    for thing in &things {
+        let (packed, kept) = pack(step, thing, &things, server, id, &mut sealed)?;
+        package.things.push(packed);
+        moving.push(kept);
+    }
+    let (pieces, hash) =
+        package.write().map_err(|mistake| Problem::new(Code::OverLimit, mistake.to_string()))?;
+    for (number, piece) in pieces.iter().enumerate() {
+        told(step, server, "move.piece", json!({"transfer": id, "number": number, "data": piece}))?;
+    }
+    let called = element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
+    let held_type = step.type_of(element.type_id)?;
+    let offer = json!({
+        "transfer": id,
+        "called": called,
+        "type_name": held_type.definition.name,
+        "into": world,
+        "owner": visit::record_of(step, element.owner)?,
+        "hash": hex(&hash),
+        "pieces": pieces.len(),
+        "sealed": sealed,
+    });
+    told(step, server, "move.offer", offer)?;
+    for thing in &things {
+        step.rest(thing, Some(Rest::Moving(id)), thing.epoch + 1)?;
+    }
+    let transfer = Transfer {
+        id,
+        role: TransferRole::Giver,
+        state: TransferState::Offered,
+        other: server,
+        account: element.owner,
+        called,
+        into: world.to_owned(),
+        things: moving,
+        sealed,
+        pieces: u32::try_from(pieces.len()).unwrap_or(u32::MAX),
+        hash,
+        acknowledged: false,
+        since: step.now,
+        reason: None,
+    };
+    let mut json = shown(step, &transfer);
+    json["server"] = json!(known.name);
+    store(step, transfer)?;
+    Ok(json)
+}
+
+/// One thing as it is sent, and what of it is kept here.
+fn pack(
+    step: &mut Step<'_>,
+    thing: &Element,
+    things: &[Arc<Element>],
+    server: ServerId,
+    transfer: TransferId,
+    sealed: &mut Sealed,
+) -> Result<(Packed, Moving), Halt> {
+    let held = step.type_of(thing.type_id)?;
+    let (values, kept) = split_values(step, thing, &held, server, sealed)?;
+    if held.home.is_none() {
+        super::share::send_unless_held(step, &held, server)?;
+    }
+    let epoch = thing.epoch + 1;
+    let claim = DeedClaim {
+        element: thing.id,
+        epoch,
+        transfer,
+        giver: step.setting.us,
+        receiver: server,
+        at: step.now,
+    };
+    let deed = issue_deed(&step.setting.keys, DeedKind::Deed, &claim);
+    let goes = |id: &ElementId| things.iter().any(|thing| thing.id == *id);
+    let members = match step.stored().set(thing.world, thing.id)? {
+        Some(set) => {
+            let members = step.members(&set, None, THINGS_MAX)?.into_iter().map(|(_, id)| id);
+            Some(members.filter(goes).collect())
+        }
+        None => None,
+    };
+    let children = step.child_sets(thing)?.into_iter().filter(goes).collect();
+    let packed = Packed {
+        element: thing.id,
+        type_id: thing.type_id,
+        name: thing.name.as_ref().map(ToString::to_string),
+        values,
+        epoch,
+        chain: thing.chain.iter().map(|word| hex(word)).collect(),
+        deed: hex(&deed),
+        members,
+        children,
+    };
+    let moving = Moving {
+        element: thing.id,
+        world: thing.world,
+        epoch,
+        deed: deed.into(),
+        receipt: None,
+        kept,
+    };
+    Ok((packed, moving))
+}
+
+type Values = BTreeMap<String, Json>;
+
+/// The values that a server may see, and those that stay here until the thing comes back.
+fn split_values(
+    step: &Step<'_>,
+    thing: &Element,
+    held: &TypeDefinition,
+    server: ServerId,
+    sealed: &mut Sealed,
+) -> Result<(Values, Values), Halt> {
+    if held.home.is_some() {
+        // Of another server's type we have nothing that its holders may not see.
+        return Ok((thing.values.clone(), Values::new()));
+    }
+    let level = step.level_for(held, server)?;
+    let shown = outward_definition(held, level);
+    let (values, kept): (Values, Values) =
+        thing.values.iter().map(|(name, value)| (name.clone(), value.clone())).partition(
+            |(name, _)| shown.attributes.get(name).is_some_and(|attribute| attribute.read >= level),
+        );
+    let count = |many: usize| u32::try_from(many).unwrap_or(u32::MAX);
+    sealed.values += count(kept.len());
+    sealed.actions += count(held.definition.actions.len() - shown.actions.len());
+    sealed.refused += count(above(held, level).iter().filter(|(_, _, refuses)| *refuses).count());
+    Ok((values, kept))
+}
+
+/// Asks the receiver whether it may be called off: it alone decides.
+fn cancel(step: &mut Step<'_>, element: &Element) -> Result<Json, Halt> {
+    let transfer = open_of(step, element)?;
+    told(step, transfer.other, "move.cancel", json!({"transfer": transfer.id}))?;
+    Ok(shown(step, &transfer))
+}
+
+fn open_of(step: &Step<'_>, element: &Element) -> Result<Arc<Transfer>, Halt> {
+    let transfer = match element.rests {
+        Some(Rest::Moving(id)) => step.stored().transfer(id)?,
+        Some(Rest::Held) | None => None,
+    };
+    transfer.ok_or_else(|| {
+        Problem::new(Code::Conflict, "it is not on its way to another server").into()
+    })
+}
+
+/// Takes back what was offered to a server that is gone for good, without its answer.
+pub(super) fn reclaim(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let element = step.element_here(step.word("element"))?;
+    super::element_life::check_owner(step, &element, "take back")?;
+    let transfer = open_of(step, &element)?;
+    let (state, wishes) = giver(transfer.state, GiverHears::Reclaim);
+    let next = Transfer { state, since: step.now, ..transfer.as_ref().clone() };
+    carry_out(step, &next, wishes)?;
+    let json = shown(step, &next);
+    store(step, next)?;
+    Ok(json)
+}
+
+/// The receiver has taken the things.
+pub(super) fn accepted(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let Some(transfer) = given(step, server.id)? else { return Ok(json!({"state": null})) };
+    let receipts = receipts_in(step, &transfer, &server)?;
+    let (state, wishes) = giver(transfer.state, GiverHears::Accepted);
+    let mut next = Transfer { state, ..transfer.as_ref().clone() };
+    if state != transfer.state {
+        next.since = step.now;
+        for (thing, receipt) in next.things.iter_mut().zip(receipts) {
+            thing.receipt = Some(receipt.into());
+        }
+    }
+    carry_out(step, &next, wishes)?;
+    store(step, next)?;
+    Ok(json!({"state": state}))
+}
+
+/// A transfer by which we gave, or give, something to a server.
+fn given(step: &Step<'_>, server: ServerId) -> Result<Option<Arc<Transfer>>, Halt> {
+    let held = step.stored().transfer(transfer_id(step)?)?;
+    Ok(held.filter(|held| held.other == server && held.role == TransferRole::Giver))
+}
+
+fn transfer_id(step: &Step<'_>) -> Result<TransferId, Halt> {
+    step.word("transfer").parse().map_err(|_| bad("transfer"))
+}
+
+/// The receiver's signed words, one for each thing, in order.
+fn receipts_in(
+    step: &Step<'_>,
+    transfer: &Transfer,
+    server: &Server,
+) -> Result<Vec<Vec<u8>>, Halt> {
+    let given = step.arg("receipts").as_array().into_iter().flatten().filter_map(Json::as_str);
+    let receipts: Vec<Vec<u8>> = given.filter_map(unhex).collect();
+    let holds = |(receipt, thing): (&Vec<u8>, &Moving)| {
+        verify_deed(receipt, DeedKind::Receipt, &server.key).is_ok_and(|claim| {
+            claim.element == thing.element
+                && claim.epoch == thing.epoch
+                && claim.transfer == transfer.id
+                && claim.receiver == server.id
+        })
+    };
+    let all =
+        receipts.len() == transfer.things.len() && receipts.iter().zip(&transfer.things).all(holds);
+    if all {
+        return Ok(receipts);
+    }
+    Err(Problem::new(Code::Refused, "the receipts are not for what was offered").into())
+}
+
+/// The receiver has not taken the things.
+pub(super) fn refused(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let Some(transfer) = given(step, server.id)? else { return Ok(json!({"state": null})) };
+    let (state, wishes) = giver(transfer.state, GiverHears::Refused);
+    let mut next = Transfer { state, ..transfer.as_ref().clone() };
+    if state != transfer.state {
+        next.since = step.now;
+        next.reason = step.text("reason").map(str::to_owned);
+    }
+    carry_out(step, &next, wishes)?;
+    store(step, next)?;
+    Ok(json!({"state": state}))
+}
+
+fn carry_out(step: &mut Step<'_>, transfer: &Transfer, wishes: GiverWishes) -> Result<(), Halt> {
+    let args = json!({"transfer": transfer.id});
+    match wishes {
+        GiverWishes::Nothing => Ok(()),
+        GiverWishes::LetGo => {
+            for thing in &transfer.things {
+                let_go(step, thing, transfer)?;
+            }
+            told(step, transfer.other, "move.acknowledged", args)
+        }
+        GiverWishes::Acknowledge => told(step, transfer.other, "move.acknowledged", args),
+        GiverWishes::Thaw => thaw(step, transfer, 0),
+        GiverWishes::TakeBack => {
+            thaw(step, transfer, 1)?;
+            told(step, transfer.other, "move.reclaimed", args)
+        }
+        GiverWishes::SayTakenBack => told(step, transfer.other, "move.reclaimed", args),
+    }
+}
+
+/// The thing is the receiver's: here stays where it is.
+fn let_go(step: &mut Step<'_>, thing: &Moving, transfer: &Transfer) -> Result<(), Halt> {
+    let Some(element) = step.stored().element(thing.world, thing.element)? else { return Ok(()) };
+    step.remove_for_good(&element)?;
+    let moved =
+        Moved { server: transfer.other, epoch: thing.epoch, transfer: transfer.id, at: step.now };
+    step.put(Key::Moved(thing.element), Row::Moved(Arc::new(moved)))
+}
+
+/// The things act here again.
+fn thaw(step: &mut Step<'_>, transfer: &Transfer, by: u64) -> Result<(), Halt> {
+    for thing in &transfer.things {
+        if let Some(element) = step.stored().element(thing.world, thing.element)? {
+            step.rest(&element, None, element.epoch + by)?;
+        }
+    }
+    Ok(())
+}
+
+// The receiver.
+
+/// A piece of what another server is about to offer.
+pub(super) fn piece(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    super::share::check_trusted(step, &server)?;
+    let id = transfer_id(step)?;
+    let number = step.arg("number").as_u64().filter(|number| *number < PIECES_MAX);
+    let number = number.ok_or_else(|| bad("piece's number"))?;
+    let data = step.word("data");
+    if data.len() > PIECE_BYTES_MAX || step.stored().transfer(id)?.is_some() {
+        return Err(bad("piece"));
+    }
+    if number == 0 {
+        check_open(step, server.id)?;
+    }
+    step.put(Key::Piece(id, number), Row::Piece(Arc::new(data.to_owned())))?;
+    Ok(json!({"number": number}))
+}
+
+/// Checks that a server has not too much open here.
+fn check_open(step: &Step<'_>, server: ServerId) -> Result<(), Halt> {
+    let open = |held: &&Arc<Transfer>| {
+        held.other == server
+            && held.role == TransferRole::Receiver
+            && held.state == TransferState::Offered
+    };
+    if transfers(step)?.iter().filter(open).count() >= OPEN_MAX {
+        return Err(Problem::new(Code::Busy, "too many offers wait for an answer here")
+            .with("retry_after_ms", 3_600_000)
+            .into());
+    }
+    Ok(())
+}
+
+/// Another server offers things for a world here.
+pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    super::share::check_trusted(step, &server)?;
+    let id = transfer_id(step)?;
+    if let Some(held) = step.stored().transfer(id)? {
+        return Ok(json!({"state": held.state}));
+    }
+    match received(step, &server, id) {
+        Ok((transfer, world)) => {
+            let first = transfer.things.first().map(|thing| thing.element);
+            store(step, transfer.clone())?;
+            decide(step, &server, &transfer, &world, first)
+        }
+        Err(Halt::Problem(problem)) => {
+            forget_pieces(step, id)?;
+            let reason = problem.says;
+            told(step, server.id, "move.refused", json!({"transfer": id, "reason": reason}))?;
+            Ok(json!({"state": TransferState::Refused}))
+        }
+        Err(halt) => Err(halt),
+    }
+}
+
+/// Checks what was offered, and makes the receiver's end of it.
+fn received(
+    step: &mut Step<'_>,
+    server: &Server,
+    id: TransferId,
+) -> Result<(Transfer, Arc<World>), Halt> {
+    let world = step.world(Some(step.word("into")))?;
+    let record = visit::record_in(step, "owner")?;
+    visit::know(step, server, &record, PermissionState::Known, None)?;
+    let hash: [u8; 32] = unhex(step.word("hash"))
+        .and_then(|hash| hash.try_into().ok())
+        .ok_or_else(|| bad("hash"))?;
+    let pieces = step.arg("pieces").as_u64().filter(|pieces| (1..=PIECES_MAX).contains(pieces));
+    let pieces = pieces.ok_or_else(|| bad("number of pieces"))?;
+    let package = content(step, id, pieces, &hash)?;
+    let mut things = Vec::new();
+    for packed in &package.things {
+        things.push(checked(step, server, id, packed)?);
+    }
+    let sealed: Sealed =
+        serde_json::from_value(step.arg("sealed").clone()).map_err(|_| bad("seal"))?;
+    let transfer = Transfer {
+        id,
+        role: TransferRole::Receiver,
+        state: TransferState::Offered,
+        other: server.id,
+        account: world.owner,
+        called: step.word("called").chars().take(64).collect(),
+        into: world.id.to_string(),
+        things,
+        sealed,
+        pieces: u32::try_from(pieces).unwrap_or(u32::MAX),
+        hash,
+        acknowledged: false,
+        since: step.now,
+        reason: None,
+    };
+    Ok((transfer, world))
+}
+
+fn content(step: &Step<'_>, id: TransferId, pieces: u64, hash: &[u8; 32]) -> Result<Package, Halt> {
+    let rows = step.stored().rows(&Key::Piece(id, 0), &Key::Piece(id, pieces - 1), 1 << 10)?;
+    let texts: Vec<String> = rows
+        .into_iter()
+        .filter_map(|(_, row)| match row {
+            Row::Piece(text) => Some(text.as_ref().clone()),
+            _ => None,
+        })
+        .collect();
+    Package::read(&texts, hash)
+        .map_err(|mistake| Problem::new(Code::BadBody, mistake.to_string()).into())
+}
+
+/// Checks that a thing was given away by who offers it, is made from a type that is known here, and is
+/// not ours already.
+fn checked(
+    step: &Step<'_>,
+    server: &Server,
+    transfer: TransferId,
+    packed: &Packed,
+) -> Result<Moving, Halt> {
+    let refused = |says: String| Halt::from(Problem::new(Code::Refused, says));
+    let deed = unhex(&packed.deed).unwrap_or_default();
+    let claim = verify_deed(&deed, DeedKind::Deed, &server.key)
+        .map_err(|_| refused("the deed of a thing does not hold".to_owned()))?;
+    let fits = claim.element == packed.element
+        && claim.epoch == packed.epoch
+        && claim.transfer == transfer
+        && claim.giver == server.id
+        && claim.receiver == step.setting.us;
+    if !fits {
+        return Err(refused("the deed is of another thing, or for somebody else".to_owned()));
+    }
+    let Some(held) = step.stored().element_type(packed.type_id)? else {
+        return Err(refused("the type of a thing is not known here: share it first".to_owned()));
+    };
+    let is_from_home = held.home.is_none_or(|home| home == server.id);
+    let is_known = is_from_home || held.home.is_some();
+    if !is_known || packed.chain.len() > CHAIN_MAX {
+        return Err(refused("the type of a thing is not known here".to_owned()));
+    }
+    for element in step.elements_with_id(packed.element)? {
+        if element.home.is_none() && !is_newer(packed.epoch, element.epoch) {
+            return Err(refused("the thing is ours already".to_owned()));
+        }
+    }
+    Ok(Moving {
+        element: packed.element,
+        world: crate::model::WorldId::from_bytes([0; 16]),
+        epoch: packed.epoch,
+        deed: deed.into(),
+        receipt: None,
+        kept: BTreeMap::new(),
+    })
+}
+
+/// Lets the world decide, else the person who owns it.
+fn decide(
+    step: &mut Step<'_>,
+    server: &Server,
+    transfer: &Transfer,
+    world: &World,
+    first: Option<ElementId>,
+) -> Result<Json, Halt> {
+    let data = json!({
+        "element": first,
+        "name": transfer.called,
+        "type": step.word("type_name"),
+        "server": server.id,
+        "sealed": transfer.sealed.is_sealed(),
+    });
+    let verdict = match step.stored().element(world.id, world.id.element())? {
+        Some(element) => step.verdict(&element, EventKind::ElementOffered, data)?,
+        None => Verdict::Open,
+    };
+    match verdict {
+        Verdict::Yes => hear(step, transfer, ReceiverHears::Yes, None),
+        Verdict::No(problem) => hear(step, transfer, ReceiverHears::No, Some(problem.says)),
+        Verdict::Open => {
+            ask_owner(step, server, transfer, world)?;
+            Ok(json!({"state": transfer.state}))
+        }
+    }
+}
+
+fn ask_owner(
+    step: &mut Step<'_>,
+    server: &Server,
+    transfer: &Transfer,
+    world: &World,
+) -> Result<(), Halt> {
+    super::inbox::check_room(step)?;
+    let count = transfer.things.len();
+    let more = if count > 1 { format!(" with {} things", count - 1) } else { String::new() };
+    let sealed = if transfer.sealed.is_sealed() {
+        format!(
+            "; sealed: {} values and {} actions stay behind, {} events would be refused",
+            transfer.sealed.values, transfer.sealed.actions, transfer.sealed.refused
+        )
+    } else {
+        String::new()
+    };
+    let asks = format!(
+        "{} offers you '{}' ({}){more} for your world '{}'{sealed}",
+        server.name,
+        transfer.called,
+        step.word("type_name"),
+        world.name,
+    );
+    let entry = InboxEntry {
+        id: question_of(transfer.id),
+        kind: InboxKind::Move,
+        from: server.id,
+        asks,
+        list: world.name.clone(),
+        protection: transfer.id.as_bytes().to_vec(),
+        since: step.now,
+        owner: Some(world.owner),
+        waits: None,
+        later_until: None,
+    };
+    step.put(Key::Inbox(entry.id), Row::Inbox(Arc::new(entry)))
+}
+
+fn question_of(transfer: TransferId) -> EntryId {
+    EntryId::of_hash(&blake3::derive_key("freehold 1 offer", transfer.as_bytes()))
+}
+
+/// A person answered an offer.
+pub(super) fn answered(step: &mut Step<'_>, entry: &InboxEntry, yes: bool) -> Result<(), Halt> {
+    let Ok(bytes) = <[u8; 16]>::try_from(entry.protection.as_slice()) else { return Ok(()) };
+    let Some(transfer) = step.stored().transfer(TransferId::from_bytes(bytes))? else {
+        return Ok(());
+    };
+    let hears = if yes { ReceiverHears::Yes } else { ReceiverHears::No };
+    let reason = (!yes).then(|| "the owner of the world said no".to_owned());
+    hear(step, &transfer, hears, reason).map(|_| ())
+}
+
+/// The receiver's end hears something, and does what follows.
+fn hear(
+    step: &mut Step<'_>,
+    transfer: &Transfer,
+    hears: ReceiverHears,
+    reason: Option<String>,
+) -> Result<Json, Halt> {
+    let (state, wishes) = receiver(transfer.state, transfer.acknowledged, hears);
+    let mut next = transfer.clone();
+    if state != transfer.state {
+        (next.state, next.since, next.reason) = (state, step.now, reason);
+        forget_question(step, transfer.id)?;
+    }
+    match wishes {
+        ReceiverWishes::Nothing => {}
+        ReceiverWishes::Own => own(step, &mut next)?,
+        ReceiverWishes::SayAccepted => say_accepted(step, &next)?,
+        ReceiverWishes::SayRefused => {
+            let args = json!({"transfer": next.id, "reason": next.reason});
+            told(step, next.other, "move.refused", args)?;
+        }
+        ReceiverWishes::GiveUp => give_up(step, &next)?,
+    }
+    if state != TransferState::Offered {
+        forget_pieces(step, next.id)?;
+    }
+    store(step, next)?;
+    Ok(json!({"state": state}))
+}
+
+fn forget_question(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
+    let question = question_of(id);
+    if step.stored().inbox(question)?.is_some() {
+        step.change(Key::Inbox(question), None)?;
+    }
+    Ok(())
+}
+
+fn forget_pieces(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
+    let all = (Key::Piece(id, 0), Key::Piece(id, u64::MAX));
+    for (key, _) in step.stored().rows(&all.0, &all.1, 1 << 10)? {
+        step.change(key, None)?;
+    }
+    Ok(())
+}
+
+/// The things are ours from here on.
+fn own(step: &mut Step<'_>, transfer: &mut Transfer) -> Result<(), Halt> {
+    let package = content(step, transfer.id, u64::from(transfer.pieces), &transfer.hash)?;
+    let world = step.world(Some(&transfer.into))?;
+    let mut owned = Vec::new();
+    for (packed, thing) in package.things.iter().zip(transfer.things.iter_mut()) {
+        let claim = DeedClaim {
+            element: thing.element,
+            epoch: thing.epoch,
+            transfer: transfer.id,
+            giver: transfer.other,
+            receiver: step.setting.us,
+            at: step.now,
+        };
+        let receipt = issue_deed(&step.setting.keys, DeedKind::Receipt, &claim);
+        thing.receipt = Some(receipt.clone().into());
+        thing.world = world.id;
+        owned.push(step.take_over(unpacked(step, packed, &world, &receipt)?)?);
+    }
+    for packed in &package.things {
+        step.rebuild_set(world.id, packed.element, packed.members.as_deref(), &packed.children)?;
+    }
+    let data = json!({"old": transfer.other, "new": world.owner});
+    step.tell_after(&owned, EventKind::ElementOwnerChange, &data)?;
+    say_accepted(step, transfer)
+}
+
+/// A thing as it will stand here.
+fn unpacked(
+    step: &Step<'_>,
+    packed: &Packed,
+    world: &World,
+    receipt: &[u8],
+) -> Result<Element, Halt> {
+    let held = step.type_of(packed.type_id)?;
+    let mut values = kept_here(step, packed.element)?;
+    values.extend(packed.values.clone());
+    // Of what came, only what the type allows is taken.
+    values.retain(|name, value| {
+        held.definition
+            .attributes
+            .get(name)
+            .is_some_and(|attribute| !attribute.is_static && attribute.check(value.clone()).is_ok())
+    });
+    let words = packed.chain.iter().chain([&packed.deed]).filter_map(|word| unhex(word));
+    let mut chain: Vec<_> = words.chain([receipt.to_vec()]).map(Into::into).collect();
+    let over = chain.len().saturating_sub(CHAIN_MAX);
+    chain.drain(..over);
+    let name = packed.name.as_deref().and_then(|name| Name::new(name).ok());
+    let name = match name {
+        Some(name) if step.free_name(world, name.as_str()).is_ok() => Some(name),
+        Some(_) | None => None,
+    };
+    Ok(Element {
+        id: packed.element,
+        world: world.id,
+        type_id: held.id,
+        owner: world.owner,
+        name,
+        values,
+        attributes_off: BTreeSet::new(),
+        parents_off: BTreeSet::new(),
+        in_sets: 0,
+        epoch: packed.epoch,
+        rests: None,
+        chain,
+        home: None,
+    })
+}
+
+/// Values that stayed here when the thing was given away: it has come back.
+fn kept_here(step: &Step<'_>, element: ElementId) -> Result<Values, Halt> {
+    let Some(moved) = step.stored().moved(element)? else { return Ok(Values::new()) };
+    let transfer = step.stored().transfer(moved.transfer)?;
+    let thing = transfer
+        .as_ref()
+        .and_then(|held| held.things.iter().find(|thing| thing.element == element));
+    Ok(thing.map(|thing| thing.kept.clone()).unwrap_or_default())
+}
+
+fn say_accepted(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
+    let receipts: Vec<String> = transfer
+        .things
+        .iter()
+        .map(|thing| thing.receipt.as_ref().map_or_else(String::new, |receipt| hex(receipt)))
+        .collect();
+    told(
+        step,
+        transfer.other,
+        "move.accepted",
+        json!({"transfer": transfer.id, "receipts": receipts}),
+    )
+}
+
+/// The giver took the things back before it knew that they were taken: ours are copies from now on.
+fn give_up(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
+    for thing in &transfer.things {
+        let Some(element) = step.stored().element(thing.world, thing.element)? else { continue };
+        if element.home.is_none() && element.epoch == thing.epoch {
+            step.make_copy(&element, transfer.other)?;
+        }
+    }
+    Ok(())
+}
+
+/// A transfer by which a server gave, or gives, something to us.
+fn taken(step: &Step<'_>, server: ServerId) -> Result<Option<Arc<Transfer>>, Halt> {
+    let held = step.stored().transfer(transfer_id(step)?)?;
+    Ok(held.filter(|held| held.other == server && held.role == TransferRole::Receiver))
+}
+
+/// The giver asks whether it may be called off.
+pub(super) fn cancelled(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    match taken(step, server.id)? {
+        Some(transfer) => {
+            let reason = Some("the giver has called it off".to_owned());
+            hear(step, &transfer, ReceiverHears::Cancel, reason)
+        }
+        None => {
+            // It never arrived: then it never will be taken.
+            let id = transfer_id(step)?;
+            told(
+                step,
+                server.id,
+                "move.refused",
+                json!({"transfer": id, "reason": "it is not known here"}),
+            )?;
+            Ok(json!({"state": TransferState::Refused}))
+        }
+    }
+}
+
+/// The giver has stored that we took the things.
+pub(super) fn acknowledged(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    if let Some(transfer) = taken(step, server.id)?
+        && transfer.state == TransferState::Accepted
+    {
+        store(step, Transfer { acknowledged: true, ..transfer.as_ref().clone() })?;
+    }
+    Ok(json!({"state": TransferState::Accepted}))
+}
+
+/// The giver has taken the things back.
+pub(super) fn reclaimed(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    match taken(step, server.id)? {
+        Some(transfer) => {
+            let reason = Some("the giver has taken it back".to_owned());
+            hear(step, &transfer, ReceiverHears::Reclaimed, reason)
+        }
+        None => Ok(json!({"state": null})),
+    }
+}
+
+/// The store of a server went back: it hears again what it gave us.
+pub(super) fn claim_from(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
+    for transfer in transfers(step)? {
+        let is_ours = transfer.other == server
+            && transfer.role == TransferRole::Receiver
+            && transfer.state == TransferState::Accepted;
+        if is_ours {
+            let things: Vec<Json> = transfer
+                .things
+                .iter()
+                .map(|thing| json!({"element": thing.element, "deed": hex(&thing.deed)}))
+                .collect();
+            let args = json!({"transfer": transfer.id, "things": things});
+            told(step, server, "move.claim", args)?;
+        }
+    }
+    Ok(())
+}
+
+/// A server says that we gave it things, and shows our own word for that.
+pub(super) fn claimed(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let id = transfer_id(step)?;
+    let said = step.arg("things").as_array().cloned().unwrap_or_default();
+    let mut let_go_of = 0;
+    for thing in said.iter().take(THINGS_MAX) {
+        let deed = thing.get("deed").and_then(Json::as_str).and_then(unhex).unwrap_or_default();
+        let claim = own_deed(step, &deed).filter(|claim| {
+            claim.receiver == server.id && claim.giver == step.setting.us && claim.transfer == id
+        });
+        let Some(claim) = claim else {
+            let says = "the deed is none of ours";
+            return Err(Problem::new(Code::Refused, says).into());
+        };
+        let_go_of += u32::from(yield_to(step, &server, &claim)?);
+    }
+    if let Some(transfer) = step.stored().transfer(id)?
+        && transfer.state == TransferState::Offered
+        && let_go_of > 0
+    {
+        let state = TransferState::Accepted;
+        store(step, Transfer { state, since: step.now, ..transfer.as_ref().clone() })?;
+    }
+    Ok(json!({"things": let_go_of}))
+}
+
+/// What a deed says that we signed, with our key of today or one before it.
+fn own_deed(step: &Step<'_>, deed: &[u8]) -> Option<DeedClaim> {
+    let node = step.stored().node().ok()??;
+    let earlier = node.earlier.iter().filter_map(|record| Some(decode_record(record).ok()?.key));
+    let mut keys = std::iter::once(step.setting.keys.public()).chain(earlier);
+    keys.find_map(|key| verify_deed(deed, DeedKind::Deed, &key).ok())
+}
+
+/// Lets go of a thing that we own with a lower epoch than the one that we gave away. Of a higher one the
+/// other side hears.
+fn yield_to(step: &mut Step<'_>, server: &Server, claim: &DeedClaim) -> Result<bool, Halt> {
+    for element in step.elements_with_id(claim.element)? {
+        if element.home.is_some() {
+            continue;
+        }
+        let in_transit = element.rests == Some(Rest::Moving(claim.transfer));
+        if in_transit || is_newer(claim.epoch, element.epoch) {
+            step.make_copy(&element, server.id)?;
+            let moved = Moved {
+                server: server.id,
+                epoch: claim.epoch,
+                transfer: claim.transfer,
+                at: step.now,
+            };
+            step.put(Key::Moved(claim.element), Row::Moved(Arc::new(moved)))?;
+            return Ok(true);
+        }
+        if is_newer(element.epoch, claim.epoch) {
+            let args = json!({"transfer": claim.transfer});
+            told(step, server.id, "move.reclaimed", args)?;
+        }
+    }
+    Ok(false)
+}
+
+/// Asks the world whether a thing may be put down in it.
+fn ask_world(
+    step: &mut Step<'_>,
+    world: &World,
+    element: &Element,
+    server: ServerId,
+    sealed: bool,
+) -> Result<Verdict, Halt> {
+    let Some(hears) = step.stored().element(world.id, world.id.element())? else {
+        return Ok(Verdict::Open);
+    };
+    let held = step.type_of(element.type_id)?;
+    let data = json!({
+        "element": element.id,
+        "name": element.name,
+        "type": held.definition.name,
+        "server": server,
+        "sealed": sealed,
+    });
+    step.verdict(&hears, EventKind::ElementOffered, data)
+}
+
+// Carrying.
+
+/// Things that one account holds at most.
+const HELD_MAX: usize = 1_000;
+
+/// Picks a thing up: it rests, and stands nowhere.
+pub(super) fn take(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let element = step.element_here(step.word("element"))?;
+    super::element_life::check_owner(step, &element, "pick up")?;
+    step.check_thing(&element)?;
+    match element.rests {
+        Some(Rest::Moving(_)) => return Err(on_its_way(&element)),
+        Some(Rest::Held) => return Err(Problem::new(Code::Conflict, "it is held already").into()),
+        None => {}
+    }
+    let held = held_by(step, element.owner)?;
+    if held.len() >= HELD_MAX {
+        let says = format!("nobody holds more than {HELD_MAX} things");
+        return Err(Problem::new(Code::OverLimit, says).into());
+    }
+    let number = held.last().map_or(1, |(number, _)| number + 1);
+    let data = json!({"name": element.name});
+    step.around(&[(&element, EventKind::ElementTaken)], &data, |step| {
+        step.leave_all_sets(&element)?;
+        let current = step.stored().element(element.world, element.id)?;
+        let current = current.as_deref().unwrap_or(&element).clone();
+        step.rest(&current, Some(Rest::Held), current.epoch)?;
+        let held = crate::model::Held {
+            element: current.id,
+            world: current.world,
+            name: current.name.clone(),
+            at: step.now,
+        };
+        step.put(Key::Held(current.owner, number), Row::Held(Arc::new(held)))
+    })?;
+    Ok(json!({"id": element.id, "held": held.len() + 1}))
+}
+
+fn held_by(
+    step: &Step<'_>,
+    account: crate::model::AccountId,
+) -> Result<Vec<(u64, Arc<crate::model::Held>)>, Halt> {
+    let all = (Key::Held(account, 0), Key::Held(account, u64::MAX));
+    let rows = step.stored().rows(&all.0, &all.1, HELD_MAX)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(key, row)| match (key, row) {
+            (Key::Held(_, number), Row::Held(held)) => Some((number, held)),
+            _ => None,
+        })
+        .collect())
+}
+
+/// What the acting account has picked up, the last one first.
+pub(super) fn held(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let account = step.acting()?.id;
+    let items: Vec<Json> = held_by(step, account)?
+        .iter()
+        .rev()
+        .map(|(_, held)| {
+            json!({
+                "id": held.element,
+                "name": held.name.as_ref().map_or_else(|| held.element.to_string(), ToString::to_string),
+                "world": held.world,
+                "since": held.at.to_string(),
+            })
+        })
+        .collect();
+    Ok(json!({"items": items, "next": null}))
+}
+
+/// Puts down what was picked up last.
+pub(super) fn put(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let account = step.acting()?;
+    let last = held_by(step, account.id)?.pop();
+    let (number, held) = last.ok_or_else(|| {
+        Problem::new(Code::NotFound, "you hold nothing")
+            .hint("pick something up with: freehold element take ELEMENT")
+    })?;
+    step.change(Key::Held(account.id, number), None)?;
+    let Some(element) = step.stored().element(held.world, held.element)? else {
+        return Ok(json!({"id": held.element, "state": null}));
+    };
+    let free = Element { rests: None, ..element.as_ref().clone() };
+    step.rest(&free, None, free.epoch)?;
+    let data = json!({"name": free.name});
+    step.around(&[(&free, EventKind::ElementDropped)], &data, |_| Ok(()))?;
+    match step.text("to") {
+        None => Ok(json!({"id": free.id, "state": TransferState::Accepted, "world": free.world})),
+        Some(to) => put_down(step, &free, to),
+    }
+}
