@@ -12,7 +12,9 @@ use std::time::Duration;
 use freehold::model::{
     AccountId, Code, Event, Head, Incarnation, Json, Name, Problem, SignedRecord, Timestamp,
 };
-use freehold::trust::{KeyPair, ProtectionClaim, Record, decode_record, issue_protection};
+use freehold::trust::{
+    Inception, KeyPair, ProtectionClaim, Record, RecordKind, decode_record, issue_protection,
+};
 use freehold::wire::{
     Advance, BATCH_BYTES_MAX, Batch, FRAME_HEAD, Gossip, MessageKind, Notice, Request, Response,
     TellAnswer, decode_gossip, encode_gossip, encode_request, frame_head,
@@ -32,6 +34,14 @@ const MARKER: &str = "zq7kvmarkerw4";
 const LABEL: &str = "xj5plainlabelh8";
 
 const VAULT: &str = "alice/garden/vault";
+
+/// Peers that send half of their messages, each so many at once.
+const FLOODERS: usize = 20;
+const STREAMS_HALF_SENT: usize = 100;
+/// Calls of an approved peer that are served meanwhile, at least.
+const CALLS_SERVED: usize = 100;
+/// By how much a node may grow through all that.
+const GROWN_MAX_KIB: u64 = 32 * 1024;
 
 /// A type with something for everybody, something for a list, and private things all around.
 const VAULT_TYPE: &str = r#"
@@ -823,6 +833,142 @@ fn a_record_of_a_server_that_is_altered_older_or_somebody_elses_is_not_stored() 
 }
 
 #[test]
+fn what_is_put_under_a_key_that_is_no_servers_own_is_not_stored() {
+    let attic = quiet("attic", &[]);
+    let probe = Probe::new("probe");
+    let at_attic = probe.meet(&attic);
+    let own = probe.server.as_bytes().to_vec();
+    let inception = Inception {
+        kind: RecordKind::Account,
+        key: probe.keys.public(),
+        recovery_hash: [7; 32],
+        nonce: [9; 16],
+    };
+    let account = Record::first(inception, Name::new("eve").unwrap(), Some(probe.server));
+    let id = account.account_id().unwrap().as_bytes().to_vec();
+    let (record, account) = (probe.record.0.clone(), account.sign(&probe.keys).0);
+    let wrong = [
+        ("somebody else's id", vec![7; 16], record.clone()),
+        ("more than its id", [own.as_slice(), &[0]].concat(), record.clone()),
+        ("less than its id", own[..15].to_vec(), record.clone()),
+        ("its key", probe.keys.public().to_vec(), record.clone()),
+        ("its peer id", probe.peer().to_bytes(), record.clone()),
+        ("its name", b"probe".to_vec(), record.clone()),
+        ("an account's id", id.clone(), account),
+        ("an account's id, and a server's record", id, record.clone()),
+        ("no id, and no record", vec![8; 16], vec![b'x'; 1_500]),
+        ("no id, and more than a record may be", vec![6; 32], vec![b'x'; 5_000]),
+    ];
+
+    for (_, key, value) in &wrong {
+        probe.put(at_attic, key, value);
+    }
+    // What comes after it is in order: then all of it was looked at.
+    probe.put(at_attic, &own, &record);
+    wait_for("its own record", || probe.find_at(at_attic, &own).filter(|held| *held == record));
+
+    for (what, key, _) in &wrong {
+        assert_eq!(probe.find_at(at_attic, key), None, "{what}");
+    }
+}
+
+#[test]
+fn half_sent_messages_of_twenty_peers_fill_no_node_and_keep_no_approved_peer_waiting() {
+    let attic = quiet("attic", &[]);
+    furnish(&attic);
+    let partner = Probe::new("partner");
+    let at_attic = partner.meet(&attic);
+    let id = protect(&attic, &partner, "family");
+    attic.done(&["server", "limit", "partner", "--calls", "1000000", "--seconds", "60"]);
+    let serve = |number: usize| {
+        let served = switch(&partner, at_attic, &id, number.is_multiple_of(2));
+        assert_eq!(served, Ok(()), "call {number}");
+    };
+    // What the first calls need is no growth.
+    (0..CALLS_SERVED).for_each(serve);
+    let strangers: Vec<Probe> =
+        (0..FLOODERS).map(|number| Probe::new(&format!("flooder-{number}"))).collect();
+    let body = vec![b'a'; BATCH_BYTES_MAX / 2];
+    let head = frame_head(MessageKind::Batch, BATCH_BYTES_MAX);
+    let half = [head.as_slice(), body.as_slice()].concat();
+    // Longer than a node waits for the rest.
+    let linger = Duration::from_secs(6);
+    peak_kib(&attic);
+    let before_kib = peak_kib(&attic);
+
+    std::thread::scope(|scope| {
+        for stranger in &strangers {
+            let attic = &attic;
+            scope.spawn(move || stranger.hello(stranger.dial(attic).unwrap()));
+        }
+    });
+    let served = std::thread::scope(|scope| {
+        let streams: Vec<_> = strangers
+            .iter()
+            .flat_map(|stranger| (0..STREAMS_HALF_SENT).map(move |_| stranger))
+            .map(|stranger| {
+                let frame = Frame { bytes: half.clone(), linger };
+                // As many threads as these must be small.
+                let thread = std::thread::Builder::new().stack_size(256 * 1024);
+                // Many of them are turned away at once: that is an outcome too.
+                thread.spawn_scoped(scope, move || stranger.send(at_attic, frame).ok()).unwrap()
+            })
+            .collect();
+        let mut served = 0;
+        while served < CALLS_SERVED || streams.iter().any(|stream| !stream.is_finished()) {
+            serve(served);
+            served += 1;
+        }
+        served
+    });
+
+    let grown_kib = peak_kib(&attic).saturating_sub(before_kib);
+    for stranger in &strangers {
+        let faults = attic.done(&["server", "show", &stranger.name])["faults"].clone();
+        assert!(faults["half_sent"].as_u64() > Some(0), "{}: {faults}", stranger.name);
+    }
+    assert!(grown_kib <= GROWN_MAX_KIB, "grown by {grown_kib} KiB while {served} were served");
+}
+
+#[test]
+fn a_server_that_is_dropped_is_told_nothing_more_that_is_for_the_list() {
+    let attic = quiet("attic", &[]);
+    furnish_vault(&attic, VAULT_TYPE);
+    let world = world_of(&attic);
+    let probe = Probe::listening("probe");
+    let at_attic = probe.meet(&attic);
+    let id = protect(&attic, &probe, "family");
+    let mut pull = probe.asking("feed.pull", json!({"world": world}));
+    pull.presents.push(serde_bytes::ByteBuf::from(id));
+    probe.batch(at_attic, pull);
+    probe.subscribe(&topic(&world));
+    let set = |attribute: &str, value: &str| {
+        attic.done(&["element", "set", VAULT, attribute, value]);
+    };
+    let told = |value: Json| {
+        let notices = probe.notices();
+        notices.iter().flat_map(|notice| &notice.events).any(|event| event.value == value)
+    };
+    let gossiped = |value: Json| {
+        let said = probe.gossip().into_iter().filter_map(|said| decode_gossip(&said.data).ok());
+        said.flat_map(|said| said.notice.events).any(|event| event.value == value)
+    };
+    set("guarded", "first");
+    wait_for("what is for the list", || told(json!("first")).then_some(()));
+
+    attic.done(&["protection", "rm", "family", "probe"]);
+
+    set("guarded", "second");
+    // Whatever is public still comes, and comes after it.
+    wait_for("what is public", || {
+        set("shown", "41");
+        set("shown", "42");
+        (told(json!(42)) || gossiped(json!(42))).then_some(())
+    });
+    assert!(!told(json!("second")), "{:?}", probe.notices());
+}
+
+#[test]
 fn as_many_strangers_as_there_is_room_for_keep_no_approved_peer_out() {
     let attic = quiet("attic", &[]);
     let mut kitchen = quiet("kitchen", &[&attic]);
@@ -1086,6 +1232,17 @@ fn expect_reasons(problem: &Json, addresses: &[&str]) {
         let reason = tried.and_then(|tried| tried["reason"].as_str()).unwrap_or_default();
         assert!(!reason.is_empty(), "no reason for {address}: {problem}");
     }
+}
+
+/// The most memory that a node had at once since this was asked last, in KiB.
+fn peak_kib(node: &Node) -> u64 {
+    let folder = Path::new("/proc").join(node.pid().to_string());
+    let status = std::fs::read_to_string(folder.join("status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
+    // From now on it is noted anew.
+    std::fs::write(folder.join("clear_refs"), "5").unwrap();
+    peak
 }
 
 fn copy_files(from: &Path, to: &Path) {

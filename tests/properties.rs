@@ -16,7 +16,11 @@ mod chain;
 mod limits;
 #[path = "properties/repeat.rs"]
 mod repeat;
+#[path = "properties/rights.rs"]
+mod rights;
 #[path = "properties/rollback.rs"]
 mod rollback;
+#[path = "properties/tokens.rs"]
+mod tokens;
 #[path = "properties/walk.rs"]
 mod walk;

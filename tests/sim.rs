@@ -7,6 +7,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a simulation that cannot go on must end, and say where")]
 
+#[path = "sim/away.rs"]
+mod away;
 #[path = "sim/dice.rs"]
 mod dice;
 #[path = "sim/disk.rs"]

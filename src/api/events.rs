@@ -103,7 +103,9 @@ fn backlog(node: &Node, wanted: &mut Wanted, last: Option<&str>) -> Vec<Result<S
         if wanted.fits(node, &event) {
             sent.push(Ok(shown(&event)));
         }
-        wanted.seen.insert(event.head);
+        if event.head.seq > 0 {
+            wanted.seen.insert(event.head);
+        }
     }
     sent
 }
@@ -143,7 +145,7 @@ fn resync() -> Sent {
 fn shown(event: &Event) -> Sent {
     let json = json!({
         "schema": "freehold.event/1",
-        "id": format!("{}:{}", event.head.log, event.head.seq),
+        "id": (event.head.seq > 0).then(|| format!("{}:{}", event.head.log, event.head.seq)),
         "seq": event.head.seq,
         "kind": event.kind.as_str(),
         "name": event.name,
@@ -156,8 +158,10 @@ fn shown(event: &Event) -> Sent {
         "by": event.by,
         "at": event.at.to_string(),
     });
-    Sent::default()
-        .id(format!("{}:{}", event.head.log, event.head.seq))
-        .event("event")
-        .data(json.to_string())
+    let sent = Sent::default().event("event").data(json.to_string());
+    if event.head.seq == 0 {
+        // It is fleeting: nobody can go on from there.
+        return sent;
+    }
+    sent.id(format!("{}:{}", event.head.log, event.head.seq))
 }

@@ -79,17 +79,26 @@ async fn make(
         "world": globals.world,
         "timeout_ms": globals.timeout_ms,
     });
-    let answer = client.call(&call, WAIT_SECONDS.min(globals.timeout_ms / 1_000 + 1)).await?;
-    let result = match answer.status {
-        202 => settled(globals, &client, &answer).await?,
-        _ => answer.body.get("result").cloned().unwrap_or_default(),
-    };
+    let result = finished(globals, &client, &call).await?;
     let name = catalog::find(command).map_or(command, |command| command.name);
     output.show(name, &result);
     if name == "ticket.add" {
         output.show_code(&result);
     }
     Ok(Wish::Exit(0))
+}
+
+/// Makes a call, and waits for its end.
+pub(super) async fn finished(
+    globals: &Globals,
+    client: &Client,
+    call: &Json,
+) -> Result<Json, Problem> {
+    let answer = client.call(call, WAIT_SECONDS.min(globals.timeout_ms / 1_000 + 1)).await?;
+    match answer.status {
+        202 => settled(globals, client, &answer).await,
+        _ => Ok(answer.body.get("result").cloned().unwrap_or_default()),
+    }
 }
 
 /// Waits for a job that goes on. An interrupt leaves it running, and names it.
@@ -133,7 +142,7 @@ fn unknown(job: &str) -> Problem {
 }
 
 /// What is no JSON is text.
-fn value_of(text: &str) -> Json {
+pub(super) fn value_of(text: &str) -> Json {
     serde_json::from_str(text).unwrap_or_else(|_| Json::from(text))
 }
 

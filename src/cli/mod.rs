@@ -5,6 +5,7 @@ mod call;
 mod demo;
 mod events;
 mod show;
+mod walk;
 mod words;
 
 use std::path::PathBuf;
@@ -124,7 +125,11 @@ pub async fn run(arguments: Vec<std::ffi::OsString>) -> Result<Wish, Problem> {
             if (noun, verb) == ("type", "check") {
                 return check_type(output, verb_matches);
             }
-            call::one(&globals, output, &format!("{noun}.{verb}"), verb_matches).await
+            let wish = call::one(&globals, output, &format!("{noun}.{verb}"), verb_matches).await?;
+            if (noun, verb) == ("world", "enter") && walk::is_possible(&globals) {
+                return walk::run(&globals).await;
+            }
+            Ok(wish)
         }
     }
 }

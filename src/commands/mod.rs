@@ -2,6 +2,7 @@
 
 mod account;
 mod action;
+mod avatar;
 mod element;
 mod element_life;
 mod element_select;
@@ -151,6 +152,16 @@ pub fn find(name: &str) -> Option<Command> {
         "move.acknowledged" => moving::acknowledged,
         "move.reclaimed" => moving::reclaimed,
         "move.claim" => moving::claimed,
+        "world.enter" => avatar::enter,
+        "world.leave" => avatar::leave,
+        "world.look" => avatar::look,
+        "avatar.ls" => avatar::whereabouts,
+        "avatar.enter" => avatar::let_in,
+        "avatar.leave" => avatar::let_out,
+        "avatar.placed" => avatar::placed,
+        "avatar.gone" => avatar::put_out,
+        "avatar.away" => avatar::away,
+        "avatar.back" => avatar::back,
         "token.ls" => token::ls,
         "token.show" => token::show,
         "token.permit" => token::permit,

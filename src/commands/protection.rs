@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::model::{
     AccountId, Code, ElementId, EntryId, InboxEntry, InboxKind, Json, Key, Name, Problem,
-    Protection, ProtectionState, Row, Server, ServerId, hex, unhex,
+    Protection, ProtectionState, Row, Server, ServerId, TypeId, hex, unhex,
 };
 use crate::step::{Halt, Step};
 use crate::trust::{ProtectionClaim, issue_protection, verify_protection};
@@ -203,6 +203,26 @@ fn asking(step: &mut Step<'_>) -> Result<(Arc<Server>, Name), Halt> {
     }
 }
 
+/// Types that one sentence names at most.
+const TYPES_NAMED_MAX: usize = 5;
+
+/// Which types name a list, as the end of a sentence.
+fn types_of_list(step: &Step<'_>, list: &Name) -> Result<String, Halt> {
+    let key = |bytes| Key::Type(TypeId::from_bytes(bytes));
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), LOOK_MAX)?;
+    let names: Vec<String> = rows
+        .into_iter()
+        .filter_map(|(_, row)| match row {
+            Row::Type(held) => Some(held),
+            _ => None,
+        })
+        .filter(|held| held.definition.protected.as_ref().is_some_and(|of| of.key() == list.key()))
+        .take(TYPES_NAMED_MAX)
+        .map(|held| held.definition.name.to_string())
+        .collect();
+    Ok(if names.is_empty() { String::new() } else { format!("; it is for: {}", names.join(", ")) })
+}
+
 /// Another server asks for a place on our list, and gives us one on its own.
 pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     let (server, list, id) = offered(step)?;
@@ -222,7 +242,11 @@ pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
         accept_from(step, &server, &list, id)?;
         return Ok(json!({"state": ProtectionState::Active}));
     }
-    let asks = format!("{} asks to be on your list '{list}', and puts you on its own", server.name);
+    let named_by = types_of_list(step, &list)?;
+    let asks = format!(
+        "{} asks to be on your list '{list}', and puts you on its own{named_by}",
+        server.name
+    );
     let old = asked_by(step, server.id, &list)?;
     if old.is_none() {
         super::inbox::check_room(step)?;

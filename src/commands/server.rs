@@ -70,11 +70,16 @@ fn about(step: &mut Step<'_>, server: &Server) -> Result<Json, Halt> {
 pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.check_operator()?;
     let server = step.server(step.word("server"))?;
-    if let Some(domain) = step.text("domain") {
-        return set_domain(step, &server, domain);
-    }
-    let Some(name) = step.text("name") else {
-        return Err(Problem::new(Code::Usage, "say what to set: --name or --domain").into());
+    let (name, domain) = (step.text("name"), step.text("domain"));
+    let server = match domain {
+        Some(domain) => Arc::new(set_domain(step, &server, domain)?),
+        None => server,
+    };
+    let Some(name) = name else {
+        if domain.is_none() {
+            return Err(Problem::new(Code::Usage, "say what to set: --name or --domain").into());
+        }
+        return Ok(shown(step, &server));
     };
     let name = step.name(name)?;
     let holder = step.stored().id_at(Key::ServerName(name.key()))?;
@@ -95,12 +100,11 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 /// Notes the domain that we think is a server's own. It is not confirmed by that.
-fn set_domain(step: &mut Step<'_>, server: &Server, domain: &str) -> Result<Json, Halt> {
+fn set_domain(step: &mut Step<'_>, server: &Server, domain: &str) -> Result<Server, Halt> {
     let domain = Some(domain.to_lowercase()).filter(|domain| !domain.is_empty());
     let changed = Server { domain, confirmed_at: None, ..server.clone() };
-    let json = shown(step, &changed);
-    step.put(Key::Server(server.id), Row::Server(Arc::new(changed)))?;
-    Ok(json)
+    step.put(Key::Server(server.id), Row::Server(Arc::new(changed.clone())))?;
+    Ok(changed)
 }
 
 /// The node looked the domain up, and found that it names the server's key.
@@ -177,8 +181,10 @@ pub(super) fn review(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.check_operator()?;
     let server = step.server(step.word("server"))?;
     let allowed = admission(step, &server)?;
-    if allowed != ServerState::Pending {
-        decided(step, server.id)?;
+    match allowed {
+        ServerState::Pending => {}
+        ServerState::Allowed => decided(step, server.id)?,
+        ServerState::Denied => part(step, server.id)?,
     }
     change(step, |server| server.allowed = allowed)
 }
@@ -209,7 +215,10 @@ fn admission(step: &mut Step<'_>, server: &Server) -> Result<ServerState, Halt> 
 
 /// Asks the operator about a server that may use nothing before somebody has decided.
 fn ask_operator(step: &mut Step<'_>, server: &Server) -> Result<(), Halt> {
-    super::inbox::check_room(step)?;
+    if super::inbox::check_room(step).is_err() {
+        // It is met all the same, and can be seen among the servers.
+        return Ok(());
+    }
     let id = question_of(server.id);
     let entry = InboxEntry {
         id,
@@ -248,6 +257,9 @@ pub(super) fn answered(step: &mut Step<'_>, entry: &InboxEntry, yes: bool) -> Re
         return if yes { go_on(step, entry.from) } else { Ok(()) };
     }
     let Some(server) = step.stored().server(entry.from)? else { return Ok(()) };
+    if !yes {
+        part(step, server.id)?;
+    }
     let allowed = if yes { ServerState::Allowed } else { ServerState::Denied };
     let decided = Server { allowed, ..server.as_ref().clone() };
     step.put(Key::Server(server.id), Row::Server(Arc::new(decided)))

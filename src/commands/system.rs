@@ -71,6 +71,16 @@ kind = "string"
 default = ""
 "#
         }
+        SystemType::Avatar => {
+            r#"
+name = "avatar"
+description = "Somebody in a world."
+[attributes.look]
+kind = "string"
+default = ""
+read = "public"
+"#
+        }
         SystemType::World => {
             r#"
 name = "world"
@@ -96,6 +106,7 @@ pub(super) fn started(step: &mut Step<'_>) -> Result<Json, Halt> {
         None => {
             found(step)?;
             renew(step)?;
+            super::avatar::all_gone(step)?;
             start_elements(step, begin)
         }
     }
@@ -174,16 +185,24 @@ fn listening(step: &Step<'_>) -> Result<Vec<Arc<TypeDefinition>>, Halt> {
     Ok(types.collect())
 }
 
+/// Makes those of the system's types that are not there yet.
+fn make_types(step: &mut Step<'_>, own: AccountId) -> Result<(), Halt> {
+    for of in SystemType::ALL {
+        if step.stored().element_type(of.id())?.is_none() {
+            make_type(step, of, own)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes what the system has, at the first start.
 fn found(step: &mut Step<'_>) -> Result<(), Halt> {
     let world = step.system_world();
-    if step.stored().world(world)?.is_some() {
-        return Ok(());
-    }
     let own = own_account(step)?;
-    for of in SystemType::ALL {
-        make_type(step, of, own)?;
+    if step.stored().world(world)?.is_some() {
+        return make_types(step, own);
     }
+    make_types(step, own)?;
     let name = step.name("system")?;
     let system = World { id: world, owner: own, name, added_at: step.now };
     step.put(Key::World(world), Row::World(Arc::new(system)))?;

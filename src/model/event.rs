@@ -99,6 +99,10 @@ pub enum EventKind {
     ServerRegisterUser,
     /// A person is asked, by an action or by a server.
     Question,
+    /// Somebody in a world is at another place of it.
+    AvatarMoved,
+    /// Somebody in a world says something.
+    AvatarSaid,
     /// An element is picked up.
     ElementTaken,
     /// An element that was picked up is put down.
@@ -113,7 +117,7 @@ const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::ValueChange,
         Self::Custom,
         Self::ElementCreation,
@@ -159,6 +163,8 @@ impl EventKind {
         Self::ServerAddElement,
         Self::ServerRegisterUser,
         Self::Question,
+        Self::AvatarMoved,
+        Self::AvatarSaid,
         Self::ElementTaken,
         Self::ElementDropped,
         Self::ElementOffered,
@@ -212,6 +218,8 @@ impl EventKind {
             Self::ServerAddElement => "server_add_element",
             Self::ServerRegisterUser => "server_register_user",
             Self::Question => "question",
+            Self::AvatarMoved => "avatar_moved",
+            Self::AvatarSaid => "avatar_said",
             Self::ElementTaken => "element_taken",
             Self::ElementDropped => "element_dropped",
             Self::ElementOffered => "element_offered",
@@ -230,7 +238,15 @@ impl EventKind {
 
     /// Whether actions can listen to it with `before:`: it may be refused.
     pub const fn has_before(self) -> bool {
-        !matches!(self, Self::Custom | Self::RemoteError | Self::NodeStarted | Self::Question)
+        !matches!(
+            self,
+            Self::Custom
+                | Self::RemoteError
+                | Self::NodeStarted
+                | Self::Question
+                | Self::AvatarMoved
+                | Self::AvatarSaid
+        )
     }
 
     /// Whether actions can listen to it with `after:`: it is told.
@@ -243,6 +259,8 @@ impl EventKind {
                 | Self::IsServerAllowed
                 | Self::ServerRegisterUser
                 | Self::ElementOffered
+                | Self::AvatarMoved
+                | Self::AvatarSaid
                 | Self::Question
         )
     }

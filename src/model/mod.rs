@@ -8,6 +8,7 @@ mod definition;
 mod event;
 mod id;
 mod name;
+mod presence;
 mod problem;
 mod row;
 mod selection;
@@ -39,6 +40,7 @@ pub use id::{
     ServerId, TimerId, TransferId, TypeId, WorldId,
 };
 pub use name::{Name, NameMistake, Place, PlaceMistake, key_of as name_key};
+pub use presence::{Act, BACK_MAX, Fleeting, Guest, Presence, Whereabouts};
 pub use problem::{Code, Problem};
 pub use row::{Change, Changes, Key, Lane, Node, Outbox, Received, Row, Sent, Span, Turn};
 pub use selection::{Expr, Selection, SelectionMistake, Test, fits_pattern};

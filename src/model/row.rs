@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Element,
-    ElementId, EntryId, Event, Following, GroupId, Held, InboxEntry, Incarnation, Job, JobId,
-    KeyId, LogId, Moved, Name, Permission, Protection, Server, ServerId, Set, SignedRecord, Tell,
-    Ticket, Timer, TimerId, Timestamp, Transfer, TransferId, TypeDefinition, TypeId, Visitor,
-    World, WorldId,
+    ElementId, EntryId, Event, Following, GroupId, Guest, Held, InboxEntry, Incarnation, Job,
+    JobId, KeyId, LogId, Moved, Name, Permission, Presence, Protection, Server, ServerId, Set,
+    SignedRecord, Tell, Ticket, Timer, TimerId, Timestamp, Transfer, TransferId, TypeDefinition,
+    TypeId, Visitor, World, WorldId,
 };
 
 /// What a row is found by. The order of keys is the order of their bytes in the store.
@@ -119,6 +119,10 @@ pub enum Key {
     Moved(ElementId),
     /// Something that an account has picked up; the highest number was taken last.
     Held(AccountId, u64),
+    /// Where an account of ours is.
+    Presence(AccountId),
+    /// Somebody of another server in a world of ours.
+    Guest(AccountId),
 }
 
 impl Key {
@@ -175,7 +179,9 @@ impl Key {
             | Self::Transfer(_)
             | Self::Piece(..)
             | Self::Moved(_)
-            | Self::Held(..) => false,
+            | Self::Held(..)
+            | Self::Presence(_)
+            | Self::Guest(_) => false,
         }
     }
 }
@@ -412,6 +418,10 @@ pub enum Row {
     Moved(Arc<Moved>),
     /// Under [`Key::Held`].
     Held(Arc<Held>),
+    /// Under [`Key::Presence`].
+    Presence(Arc<Presence>),
+    /// Under [`Key::Guest`].
+    Guest(Arc<Guest>),
     /// Under [`Key::Following`].
     Following(Arc<Following>),
     /// Under [`Key::CachedAccount`].

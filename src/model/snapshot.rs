@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes,
-    Contact, Element, ElementId, EntryId, Following, GroupId, InboxEntry, Job, JobId, Key, KeyId,
-    Lane, Moved, Node, Outbox, Permission, Problem, Protection, Row, Server, ServerId, Set,
-    Transfer, TransferId, Turn, TypeDefinition, TypeId, Visitor, World, WorldId,
+    Contact, Element, ElementId, EntryId, Following, GroupId, Guest, InboxEntry, Job, JobId, Key,
+    KeyId, Lane, Moved, Node, Outbox, Permission, Presence, Problem, Protection, Row, Server,
+    ServerId, Set, Transfer, TransferId, Turn, TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
 /// A stored value does not match its checksum, or is not what its key says.
@@ -174,6 +174,10 @@ typed! {
     transfer(id: TransferId) -> Transfer Arc<Transfer>, Key::Transfer(id);
     /// Where an element is that was ours.
     moved(id: ElementId) -> Moved Arc<Moved>, Key::Moved(id);
+    /// Where an account of ours is.
+    presence(id: AccountId) -> Presence Arc<Presence>, Key::Presence(id);
+    /// Somebody of another server in a world of ours.
+    guest(id: AccountId) -> Guest Arc<Guest>, Key::Guest(id);
     /// A feed that we receive.
     following(server: ServerId, world: WorldId) -> Following Arc<Following>, Key::Following(server, world);
     /// A copy of another server's account.

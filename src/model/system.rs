@@ -20,11 +20,14 @@ pub enum SystemType {
     Group,
     /// A world.
     World,
+    /// Somebody in a world.
+    Avatar,
 }
 
 impl SystemType {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Account, Self::Server, Self::Group, Self::World];
+    pub const ALL: [Self; 5] =
+        [Self::Account, Self::Server, Self::Group, Self::World, Self::Avatar];
 
     /// The type's name; it belongs to the server's own account.
     pub const fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl SystemType {
             Self::Server => "server",
             Self::Group => "group",
             Self::World => "world",
+            Self::Avatar => "avatar",
         }
     }
 
@@ -42,7 +46,7 @@ impl SystemType {
     }
 
     /// The element of this type that stands for the thing with an id.
-    fn element(self, thing: &[u8; 16]) -> ElementId {
+    pub(super) fn element(self, thing: &[u8; 16]) -> ElementId {
         let namespace = Uuid::from_bytes(*self.id().as_bytes());
         ElementId::from_bytes(*Uuid::new_v5(&namespace, thing).as_bytes())
     }

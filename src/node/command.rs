@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::clock;
-use super::hub::HubMessage;
+use super::hub::{HubMessage, SAY_CHARS_MAX};
 use super::pinned::Pinned;
 use super::start::Node;
 use crate::commands::{find_job, job_json};
 use crate::model::{
-    AccountId, ApiKey, Bootstrap, BootstrapPeer, Caller, Code, EntryId, JobId, JobStatus, Json,
-    Key, Problem, Row, ServerId, Settings, Snapshot, Strangers, TicketText, WorldId,
+    AccountId, Act, ApiKey, Bootstrap, BootstrapPeer, Caller, Code, EntryId, JobId, JobStatus,
+    Json, Key, Kind, Problem, Row, ServerId, Settings, Snapshot, Strangers, TicketText, WorldId,
 };
 use crate::net;
 
@@ -66,6 +66,8 @@ pub(super) async fn run(
         "peer.connect" => connect(node, text("server"), timeout_ms).await,
         "ticket.add" => add_ticket(node, args).await,
         "ticket.show" => show_ticket(text("ticket")),
+        "avatar.say" => say(node, text("text"), caller).await,
+        "avatar.move" => go(node, args, caller).await,
         "server.confirm" => confirm(node, text("server")).await,
         "peer.ping" => {
             let times = args.get("times").and_then(Json::as_u64).unwrap_or(1);
@@ -152,6 +154,7 @@ fn id(node: &Node) -> Json {
         "peer_id": node.peer_id(),
         "server_id": node.setting.us,
         "name": node.setting.name,
+        "element": node.setting.us.element(),
         "listen": node.listen,
         "network": node.bootstrap.network,
     })
@@ -398,6 +401,48 @@ async fn confirm(node: &Node, server: &str) -> Result<Json, Problem> {
     super::dns::check(&domain, &peer_id, node.settings.resolver).await?;
     let args = json!({"server": known.id.to_string(), "domain": domain});
     node.asker.call_as_node("server.confirmed", args).await
+}
+
+/// Who acts, and what they are called.
+fn acting(node: &Node, caller: &Caller) -> Result<(AccountId, String), Problem> {
+    let id = caller.account().ok_or_else(|| {
+        Problem::new(Code::Usage, "no account acts here").hint("name one with --as ACCOUNT")
+    })?;
+    let held = (&node.store.view()? as &dyn Snapshot).account(id)?;
+    let held = held.ok_or_else(|| Problem::new(Code::NotFound, "that account is gone"))?;
+    Ok((id, held.name.to_string()))
+}
+
+async fn act(node: &Node, caller: &Caller, act: Act) -> Result<(), Problem> {
+    let (account, name) = acting(node, caller)?;
+    let (reply, answer) = oneshot::channel();
+    let message = HubMessage::Act { account, name, act, reply };
+    node.hub.send(message).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
+}
+
+/// Says something to those who are in the same world.
+async fn say(node: &Node, text: &str, caller: &Caller) -> Result<Json, Problem> {
+    if text.trim().is_empty() || text.chars().count() > SAY_CHARS_MAX {
+        let says = format!("somebody says 1 to {SAY_CHARS_MAX} characters at a time");
+        return Err(Problem::new(Code::Usage, says));
+    }
+    act(node, caller, Act::Say(text.to_owned())).await?;
+    Ok(json!({"said": text}))
+}
+
+/// Goes to another place in the same world.
+async fn go(node: &Node, args: &Json, caller: &Caller) -> Result<Json, Problem> {
+    let given = ["x", "y", "z"].into_iter().filter_map(|axis| {
+        let value = args.get(axis).filter(|value| !value.is_null())?;
+        Some((axis.to_owned(), value.clone()))
+    });
+    let position = Json::Object(given.collect());
+    let position = Kind::Position
+        .check(position)
+        .map_err(|mistake| Problem::new(Code::WrongKind, format!("the position: {mistake}")))?;
+    act(node, caller, Act::Move(position.clone())).await?;
+    Ok(json!({"position": position}))
 }
 
 /// Exchanges in one measurement at most.

@@ -8,7 +8,7 @@ use bip39::Mnemonic;
 use tracing::warn;
 
 use super::clock;
-use super::home::Home;
+use super::home::{Home, HomeError};
 use super::start::{StartError, open_store};
 use crate::model::{
     Changes, Code, Damaged, Incarnation, Job, JobId, JobStatus, Json, Key, Name, Outbox, Outcome,
@@ -73,7 +73,7 @@ fn first_start(
             keys
         }
     };
-    let recovery_hash = write_recovery(home)?;
+    let recovery_hash = write_recovery(home, RECOVERY)?;
     let inception =
         Inception { kind: RecordKind::Server, key: keys.public(), recovery_hash, nonce: random()? };
     let record = Record::first(inception, name.clone(), None);
@@ -170,18 +170,20 @@ fn host_name() -> Name {
 }
 
 /// Makes a recovery key and writes it as words. The hash of its public part.
-fn write_recovery(home: &Home) -> Result<[u8; 32], StartError> {
+fn write_recovery(home: &Home, name: &str) -> Result<[u8; 32], StartError> {
     let entropy: [u8; 32] = random()?;
     let words =
         Mnemonic::from_entropy(&entropy).map_err(|error| StartError::Other(error.to_string()))?;
     let text = format!(
         "{words}\n\nThese words are the recovery key of this node and its accounts. Take them away from this machine.\n"
     );
-    home.write(RECOVERY, text.as_bytes())?;
+    home.write(name, text.as_bytes())?;
     Ok(*blake3::hash(&KeyPair::from_seed(&entropy).public()).as_bytes())
 }
 
 const RECOVERY: &str = "recovery.words";
+/// The new words, until the store says that they are those of today.
+const NEXT_WORDS: &str = "recovery.words.new";
 /// The new key, until the store says that it is the key of today.
 const NEXT_KEY: &str = "identity.key.new";
 
@@ -192,11 +194,23 @@ fn finish_rekey(home: &Home, node: &crate::model::Node) -> Result<Option<KeyPair
     let stored =
         decode_record(&node.record).map_err(|error| StartError::Other(error.to_string()))?;
     if stored.key == next.public() {
-        home.rename(NEXT_KEY, "identity.key")?;
+        put_in_place(home)?;
         return Ok(Some(next));
     }
     home.remove(NEXT_KEY)?;
+    if home.read(NEXT_WORDS)?.is_some() {
+        home.remove(NEXT_WORDS)?;
+    }
     Ok(home.identity()?)
+}
+
+/// The new words and the new key are those of today. The key goes last: while it is there under its other
+/// name, this is done again.
+fn put_in_place(home: &Home) -> Result<(), HomeError> {
+    if home.read(NEXT_WORDS)?.is_some() {
+        home.rename(NEXT_WORDS, RECOVERY)?;
+    }
+    home.rename(NEXT_KEY, "identity.key")
 }
 
 /// Who signs the next record of a node.
@@ -232,7 +246,7 @@ pub fn rekey(path: &Path, signer: &Signer) -> Result<Json, Problem> {
     let changed = crate::model::Node { record, recovery_hash, earlier, is_rekeyed: true, ..node };
     let changes = Changes::from([(Key::Node, Some(Row::Node(Arc::new(changed))))]);
     store.commit(&changes).map_err(|error| Problem::new(Code::ReadOnly, error.to_string()))?;
-    home.rename(NEXT_KEY, "identity.key").map_err(StartError::from)?;
+    put_in_place(&home).map_err(StartError::from)?;
     Ok(serde_json::json!({
         "peer_id": crate::model::peer_id_of(&next.public()),
         "recovery_words": matches!(signer, Signer::Words(_)).then(|| home.path().join(RECOVERY)),
@@ -263,7 +277,7 @@ fn next_record(
         }
         Signer::Words(words) => {
             let recovery = recovery_key(words, held)?;
-            let hash = write_recovery(home)?;
+            let hash = write_recovery(home, NEXT_WORDS)?;
             let record = held.recovered(next.public(), hash, recovery.public());
             Ok((record.sign(&recovery), hash))
         }

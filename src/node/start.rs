@@ -182,7 +182,15 @@ impl Outside {
 
 /// Whether the hub has something to do with a changed row.
 fn concerns_hub(key: &Key) -> bool {
-    matches!(key, Key::Server(_) | Key::Protection(..) | Key::Type(_) | Key::Following(..))
+    matches!(
+        key,
+        Key::Server(_)
+            | Key::Protection(..)
+            | Key::Type(_)
+            | Key::Following(..)
+            | Key::Guest(_)
+            | Key::Presence(_)
+    )
 }
 
 impl Outlet for Outside {
@@ -498,6 +506,7 @@ impl Node {
             hub: hub.clone(),
             asker: asker.clone(),
             domain: settings.domain.clone(),
+            live: live.clone(),
             pinned: bootstrap.peers.iter().filter_map(Pinned::new).collect(),
         });
         tokio::spawn(hub_task.run(inbox, events));

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{
-    ActsFor, Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Incarnation, JobId, Json,
-    Limit, Presented, Problem, Reply, ServerId, Timestamp, User, bytes_of,
+    ActsFor, Call, Caller, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS, Fleeting, Incarnation,
+    JobId, Json, Limit, Presented, Problem, Reply, ServerId, Timestamp, User, bytes_of,
 };
 use crate::trust::{Meter, TokenRefused, UserClaim, issuer_of, verify_protection, verify_user};
 use crate::wire::{
@@ -65,6 +65,10 @@ pub enum InboundEffect {
     Report(ServerId, Report),
     /// A feed that we follow has news.
     News(ServerId, Notice),
+    /// Somebody in a world does something.
+    Act(ServerId, Fleeting),
+    /// The server is about to stop.
+    Parting(ServerId),
     /// Answer a batch.
     Respond(u64, Box<BatchAnswer>),
 }
@@ -129,6 +133,10 @@ impl Inbound {
         effects.extend(
             batch.notices.into_iter().map(|notice| InboundEffect::News(door.server, notice)),
         );
+        effects.extend(batch.acts.into_iter().map(|act| InboundEffect::Act(door.server, act)));
+        if batch.parting {
+            effects.push(InboundEffect::Parting(door.server));
+        }
         if busy {
             let problem =
                 Problem::new(Code::Busy, "too many batches at once").with("retry_after_ms", 200);

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_bytes::ByteBuf;
 
 use super::outbound::AskOut;
-use crate::model::{AccountId, ActsFor, Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of};
+use crate::model::{
+    AccountId, Act, ActsFor, Fleeting, Reply, Sent, ServerId, Timestamp, Try, WorldId, bytes_of,
+};
 use crate::wire::{
-    ASKS_MAX, Advance, AskItem, BATCH_BYTES_MAX, Batch, Notice, Report, TELLS_MAX, TellItem,
-    WireCall,
+    ACTS_MAX, ASKS_MAX, Advance, AskItem, BATCH_BYTES_MAX, Batch, Notice, Report, TELLS_MAX,
+    TellItem, WireCall,
 };
 
 /// Batches on their way to one server.
@@ -44,6 +46,11 @@ fn vouched(
     let (token, _) = claims.get(&account)?.as_ref()?;
     Some(ActsFor { account, token: Some(token.clone()) })
 }
+
+/// Sayings that wait for one server.
+const SAID_MAX: usize = 256;
+/// Bytes of a fleeting act in a batch, at most.
+const ACT_BYTES: usize = 2_200;
 
 /// Where something told stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +101,12 @@ pub(super) struct Line {
     pub(super) failures: u32,
     pub(super) next_try_at: Option<Timestamp>,
     pub(super) tries: Vec<Try>,
+    /// What people said, and where they are: the newest of each.
+    pub(super) said: VecDeque<Fleeting>,
+    /// See `said`.
+    pub(super) moved: BTreeMap<(WorldId, AccountId), Fleeting>,
+    /// Whether the other side is to hear that we are about to stop.
+    pub(super) parting: bool,
     /// Accounts for which something was told or asked, each with our word for it and its end.
     pub(super) claims: BTreeMap<AccountId, Option<(ByteBuf, Timestamp)>>,
 }
@@ -139,6 +152,38 @@ impl Line {
         }
     }
 
+    /// Notes what somebody in a world does. A place replaces the one before it; of what is said the
+    /// oldest is dropped where too much waits. Nothing waits for a server that is away.
+    pub(super) fn add_act(&mut self, act: Fleeting) {
+        if !self.connected {
+            return;
+        }
+        match act.act {
+            Act::Move(_) => {
+                let key = (act.world, act.account);
+                if self.moved.len() < ACTS_MAX || self.moved.contains_key(&key) {
+                    self.moved.insert(key, act);
+                }
+            }
+            Act::Say(_) => {
+                if self.said.len() >= SAID_MAX {
+                    self.said.pop_front();
+                }
+                self.said.push_back(act);
+            }
+        }
+    }
+
+    fn load_acts(&mut self, batch: &mut Batch, room: &mut usize) {
+        batch.parting = std::mem::take(&mut self.parting);
+        while batch.acts.len() < ACTS_MAX && *room > ACT_BYTES {
+            let next = self.said.pop_front().or_else(|| self.moved.pop_first().map(|(_, act)| act));
+            let Some(act) = next else { break };
+            *room -= ACT_BYTES;
+            batch.acts.push(act);
+        }
+    }
+
     /// The pause before the next try, with jitter that depends on the server and the count.
     pub(super) fn pause_ms(&self, server: ServerId) -> u64 {
         let doubled = PAUSE_FIRST_MS.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX_MS);
@@ -169,6 +214,7 @@ impl Line {
         }
         self.load_asks(now, &mut batch, &mut flight, &mut room);
         self.load_news(&mut batch, &mut flight, &mut room);
+        self.load_acts(&mut batch, &mut room);
         let advance_due = self.advance_at.is_some_and(|at| at <= now);
         if batch.is_empty() && !advance_due {
             return None;

@@ -8,8 +8,8 @@ use super::line::{
 use serde_bytes::ByteBuf;
 
 use crate::model::{
-    AccountId, ActsFor, Code, Contact, Incarnation, Json, Problem, Reply, Root, Sent, ServerId,
-    Timestamp, Try,
+    AccountId, ActsFor, Code, Contact, Fleeting, Incarnation, Json, Problem, Reply, Root, Sent,
+    ServerId, Timestamp, Try,
 };
 use crate::wire::{AskAnswer, Batch, BatchAnswer, Notice, Report, TellAnswer};
 
@@ -52,6 +52,10 @@ pub enum Input {
     Ended(ServerId, Report),
     /// A feed that the server follows has news.
     News(ServerId, Notice),
+    /// Somebody in a world does something that the server is to hear of.
+    Act(ServerId, Fleeting),
+    /// We are about to stop: who is connected hears so.
+    Parting,
     /// The protection ids that the server issued for us, by their hashes.
     Protected(ServerId, BTreeMap<[u8; 32], Vec<u8>>),
     /// The server is one of the first peers: it is always redialled.
@@ -164,6 +168,16 @@ impl Outbound {
             Input::News(server, notice) => {
                 self.line(server).add_notice(notice);
                 self.due.insert(server);
+            }
+            Input::Act(server, act) => {
+                self.line(server).add_act(act);
+                self.due.insert(server);
+            }
+            Input::Parting => {
+                for (server, line) in self.lines.iter_mut().filter(|(_, line)| line.connected) {
+                    line.parting = true;
+                    self.due.insert(*server);
+                }
             }
             Input::Protected(server, ids) => self.protected(server, ids),
             Input::Pinned(server) => {
@@ -278,6 +292,8 @@ impl Outbound {
         line.connected = false;
         line.dialling = false;
         line.notices.clear();
+        line.said.clear();
+        line.moved.clear();
         for (_, flight) in std::mem::take(&mut line.flights) {
             line.put_back(now, flight);
         }

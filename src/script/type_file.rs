@@ -568,6 +568,10 @@ impl Reader<'_> {
             On::Before(kind) | On::After(kind) => kind.is_about_attribute(),
             On::Custom(_) => false,
         };
+        if above.is_some() && !matches!(on, On::Before(_)) {
+            let says = "only what happens before can be refused or accepted above its level";
+            self.mistake(table.get("above").and_then(Item::span), says);
+        }
         if of_set && !matches!(on, On::After(_)) {
             let says = "of what stands in the same set, only after-events are heard";
             self.mistake(table.get("of").and_then(Item::span), says);

@@ -188,6 +188,11 @@ impl Step<'_> {
         if self.place_in(element, &set)?.is_some() {
             return Ok(false);
         }
+        self.enter(definer, element, end)?;
+        Ok(true)
+    }
+
+    fn enter(&mut self, definer: &Element, element: &Element, end: End) -> Result<(), Halt> {
         let data = membership(definer, element);
         let subjects =
             [(element, EventKind::ElementEntersSet), (definer, EventKind::SetElementAdded)];
@@ -199,8 +204,45 @@ impl Step<'_> {
             step.put(Key::MemberOf(set.world, element.id, set.element), Row::At(place))?;
             step.count_members(&set, 1)?;
             step.count_sets(element, 1)
-        })?;
-        Ok(true)
+        })
+    }
+
+    /// Makes an element define a set, if it does not yet.
+    ///
+    /// # Errors
+    /// Too much changed.
+    pub fn make_set(&mut self, definer: &Element) -> Result<(), Halt> {
+        if self.stored().set(definer.world, definer.id)?.is_none() {
+            let (element, world) = (definer.id, definer.world);
+            let set = Set { element, world, members: 0, added_at: self.now };
+            self.put(Key::Set(world, element), Row::Set(Arc::new(set)))?;
+        }
+        Ok(())
+    }
+
+    /// Lets an avatar into the set of a world: whoever comes may ask, and the set may refuse.
+    ///
+    /// # Errors
+    /// Somebody refuses.
+    pub fn admit(&mut self, definer: &Element, element: &Element) -> Result<(), Halt> {
+        self.enter(definer, element, End::Last)
+    }
+
+    /// Lets an avatar out of the set of a world: nobody can keep it; who listens is told.
+    ///
+    /// # Errors
+    /// An action that is told fails.
+    pub fn dismiss(&mut self, definer: &Element, element: &Element) -> Result<(), Halt> {
+        let set = self.set_of(definer)?;
+        let Some(place) = self.place_in(element, &set)? else { return Ok(()) };
+        let data = membership(definer, element);
+        self.in_event(|step| {
+            step.remove_member(&set, element, place)?;
+            let element_type = step.type_of(definer.type_id)?;
+            step.note(definer, &element_type, EventKind::SetElementRemoved, data.clone());
+            step.wait_after(definer, EventKind::SetElementRemoved, None, data);
+            Ok(())
+        })
     }
 
     /// Takes an element out of a set. Whether it stood there.

@@ -112,6 +112,8 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Piece(id, number) => tagged(&mut bytes, 48, &[id.as_bytes(), &number.to_be_bytes()]),
         Key::Moved(id) => tagged(&mut bytes, 49, &[id.as_bytes()]),
         Key::Held(id, number) => tagged(&mut bytes, 50, &[id.as_bytes(), &number.to_be_bytes()]),
+        Key::Presence(id) => tagged(&mut bytes, 51, &[id.as_bytes()]),
+        Key::Guest(id) => tagged(&mut bytes, 52, &[id.as_bytes()]),
     }
     bytes
 }
@@ -209,6 +211,8 @@ pub(super) fn key_from(bytes: &[u8]) -> Option<Key> {
         48 => Key::Piece(TransferId::from_bytes(parts.id()?), parts.number()?),
         49 => Key::Moved(parts.element()?),
         50 => Key::Held(AccountId::from_bytes(parts.id()?), parts.number()?),
+        51 => Key::Presence(AccountId::from_bytes(parts.id()?)),
+        52 => Key::Guest(AccountId::from_bytes(parts.id()?)),
         _ => return None,
     };
     parts.0.is_empty().then_some(key)
@@ -285,6 +289,8 @@ pub(super) fn row_bytes(table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         Row::Piece(text) => text.as_bytes().to_vec(),
         Row::Moved(value) => cbor(value),
         Row::Held(value) => cbor(value),
+        Row::Presence(value) => cbor(value),
+        Row::Guest(value) => cbor(value),
         Row::CachedAccount(value) => cbor(value),
         Row::CachedPlace(value) => cbor(value),
         Row::CachedValue(value) => cbor(value),
@@ -359,6 +365,8 @@ fn read(key: &Key, value: &[u8]) -> Option<Row> {
         Key::Piece(..) => Row::Piece(Arc::new(std::str::from_utf8(value).ok()?.to_owned())),
         Key::Moved(_) => Row::Moved(parse(value)?),
         Key::Held(..) => Row::Held(parse(value)?),
+        Key::Presence(_) => Row::Presence(parse(value)?),
+        Key::Guest(_) => Row::Guest(parse(value)?),
         Key::CachedAccount(_) => Row::CachedAccount(parse(value)?),
         Key::CachedPlace(..) => Row::CachedPlace(*parse(value)?),
         Key::CachedValue(..) => Row::CachedValue(parse(value)?),

@@ -176,7 +176,9 @@ pub fn decode_response(kind: MessageKind, body: &[u8]) -> Result<Response, WireF
 }
 
 fn check_batch(batch: &Batch) -> Result<(), WireFault> {
-    let too_many = batch.tells.len() > super::TELLS_MAX || batch.asks.len() > super::ASKS_MAX;
+    let too_many = batch.tells.len() > super::TELLS_MAX
+        || batch.asks.len() > super::ASKS_MAX
+        || batch.acts.len() > super::ACTS_MAX;
     if too_many {
         return Err(WireFault::TooLarge);
     }

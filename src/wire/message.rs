@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::model::{
-    AccountId, ActsFor, Event, Head, Incarnation, Json, Problem, Reply, Root, ServerId,
+    AccountId, ActsFor, Event, Fleeting, Head, Incarnation, Json, Problem, Reply, Root, ServerId,
     SignedRecord, WorldId,
 };
 
@@ -16,6 +16,8 @@ pub const FEATURES: &[&str] = &["feeds", "users"];
 pub const TELLS_MAX: usize = 256;
 /// Things asked in one batch.
 pub const ASKS_MAX: usize = 256;
+/// Fleeting acts in one batch.
+pub const ACTS_MAX: usize = 1_024;
 /// Bytes of one call's arguments, or of one answer.
 pub const CALL_BYTES_MAX: usize = 64 * 1024;
 
@@ -127,6 +129,16 @@ pub struct Batch {
     pub reports: Vec<Report>,
     /// News of feeds.
     pub notices: Vec<Notice>,
+    /// What people in worlds do: fleeting, told to who is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<Fleeting>,
+    /// Whether the sender is about to stop.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub parting: bool,
+}
+
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Batch {
@@ -139,6 +151,8 @@ impl Batch {
             asks: Vec::new(),
             reports: Vec::new(),
             notices: Vec::new(),
+            acts: Vec::new(),
+            parting: false,
         }
     }
 
@@ -149,6 +163,8 @@ impl Batch {
             && self.asks.is_empty()
             && self.reports.is_empty()
             && self.notices.is_empty()
+            && self.acts.is_empty()
+            && !self.parting
     }
 }
 

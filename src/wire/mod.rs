@@ -9,7 +9,7 @@ pub use frame::{
     decode_response, encode_request, encode_response, frame_head, parse_head,
 };
 pub use message::{
-    ASKS_MAX, Advance, AskAnswer, AskItem, Batch, BatchAnswer, CALL_BYTES_MAX, FEATURES, Gossip,
-    Hello, Notice, PROTOCOL_VERSION, Report, Request, Response, TELLS_MAX, TellAnswer, TellItem,
-    WireCall, decode_gossip, digest_of, encode_gossip,
+    ACTS_MAX, ASKS_MAX, Advance, AskAnswer, AskItem, Batch, BatchAnswer, CALL_BYTES_MAX, FEATURES,
+    Gossip, Hello, Notice, PROTOCOL_VERSION, Report, Request, Response, TELLS_MAX, TellAnswer,
+    TellItem, WireCall, decode_gossip, digest_of, encode_gossip,
 };

@@ -615,3 +615,191 @@ const FIXTURES: &[Fixture] = &[
         happened: |home, answer| answer["id"] == json!(home.id("hearer")),
     },
 ];
+
+/// Elements of types that are at home elsewhere: what somebody decides there who cannot be asked from
+/// here is refused, or taken as accepted.
+mod above {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use freehold::catalog::EVENTS;
+    use freehold::model::{
+        Answer, Code, Definition, EventKind, Job, JobStatus, Json, Key, Level, Need, Row, ServerId,
+        TypeDefinition,
+    };
+    use freehold::step::{Above, above, above_default};
+    use serde_json::json;
+
+    use super::{Bounds, FIXTURES, Fixture, furnished, hearer, walk};
+    use crate::home::{Ended, Home, Rows, differences, on_a_machine};
+
+    /// Where the type is at home. Nobody is there.
+    const ELSEWHERE: ServerId = ServerId::from_bytes([9; 16]);
+
+    /// What is refused above the level, where the type does not say otherwise. Everything else is
+    /// taken as accepted.
+    const REFUSED: [EventKind; 7] = [
+        EventKind::ElementCreation,
+        EventKind::ElementBatchCreation,
+        EventKind::ElementDestruction,
+        EventKind::ElementOwnerChange,
+        EventKind::ValueChange,
+        EventKind::ValueChangeFiltered,
+        EventKind::SetValuesChange,
+    ];
+
+    /// Who hears of an event about which attribute, and whether it is refused.
+    type Listed = Vec<(EventKind, Option<String>, bool)>;
+
+    #[test]
+    fn above_the_level_creation_destruction_and_values_are_refused_and_the_rest_is_accepted() {
+        for kind in EventKind::ALL {
+            let refuses = above_default(kind) == Above::Refuse;
+
+            assert_eq!(refuses, REFUSED.contains(&kind), "{}", kind.as_str());
+        }
+    }
+
+    #[test]
+    fn above_the_level_each_event_is_refused_or_happens_as_its_kind_or_its_type_says() {
+        on_a_machine(|machine| {
+            let baseline = furnished(Home::new(machine), Bounds::None);
+            let mut mistakes = Vec::new();
+            for (row, fixture) in walk().filter(|(row, _)| row.kind.has_before()) {
+                let by_default = REFUSED.contains(&row.kind);
+                let table = [
+                    ("", by_default),
+                    ("above = \"refuse\"\n", true),
+                    ("above = \"accept\"\n", false),
+                ];
+                for (says, refuses) in table {
+                    let listed = listed(&mut baseline.copy(), row.kind, says);
+                    let want: Listed = vec![(row.kind, None, refuses)];
+                    assert_eq!(listed, want, "{says}");
+
+                    let walked = walked(&baseline, fixture, listed);
+
+                    let mistake = check(fixture, walked, refuses);
+                    mistakes.extend(
+                        mistake.map(|wrong| format!("{} {says}{wrong}", row.kind.as_str())),
+                    );
+                }
+            }
+            assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+        });
+    }
+
+    #[test]
+    fn above_the_level_what_is_said_of_one_attribute_is_not_said_of_another() {
+        on_a_machine(|machine| {
+            let baseline = furnished(Home::new(machine), Bounds::None);
+            let mut mistakes = Vec::new();
+            for row in EVENTS.iter().filter(|row| row.kind.is_about_attribute()) {
+                let fixture = FIXTURES.iter().find(|fixture| fixture.kind == row.kind).unwrap();
+                for (about, refuses) in [("level", true), ("heard", false)] {
+                    let listed = vec![(row.kind, Some(about.to_owned()), true)];
+
+                    let walked = walked(&baseline, fixture, listed);
+
+                    let mistake = check(fixture, walked, refuses);
+                    mistakes.extend(
+                        mistake.map(|wrong| format!("{} of {about}: {wrong}", row.kind.as_str())),
+                    );
+                }
+            }
+            assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+        });
+    }
+
+    /// What is wrong, if an event was to be refused, or to happen, and was or did not.
+    fn check(
+        fixture: &Fixture,
+        (home, before, ended): (Home<'_>, Rows, Ended),
+        refuses: bool,
+    ) -> Option<String> {
+        let changed = differences(&before, &home.rows());
+        match (ended.result, refuses) {
+            (Err(problem), true) if problem.code == Code::Refused => {
+                (!changed.is_empty()).then(|| format!("refused, and changed: {changed:#?}"))
+            }
+            (Ok(answer), false) if (fixture.happened)(&home, &answer) => None,
+            (Ok(_), false) => Some(format!("it did not happen: {changed:#?}")),
+            (result, true) => Some(format!("it was not refused: {result:?}")),
+            (result, false) => Some(format!("it did not happen: {result:?}")),
+        }
+    }
+
+    /// What the home of the type says elsewhere of one who listens to a kind, for itself alone.
+    fn listed(home: &mut Home<'_>, kind: EventKind, says: &str) -> Listed {
+        let on = format!("on = \"before:{}\"", kind.as_str());
+        let action = format!("\n[actions.decides]\n{on}\naccept = true\n{says}");
+        home.publish(&hearer(Bounds::None, &action));
+        above(&held(home), Level::Public)
+    }
+
+    /// Lets an event happen to what is made from a type of another server, of which this is said here.
+    /// What was stored before, and how it ended.
+    fn walked<'m>(
+        baseline: &Home<'m>,
+        fixture: &Fixture,
+        listed: Listed,
+    ) -> (Home<'m>, Rows, Ended) {
+        let mut home = baseline.copy();
+        for (command, pairs) in fixture.first {
+            home.done(command, args_of(pairs));
+        }
+        let held = held(&home);
+        let definition = Definition { actions: BTreeMap::new(), ..held.definition.clone() };
+        let foreign = TypeDefinition {
+            home: Some(ELSEWHERE),
+            definition,
+            own: None,
+            above: listed,
+            ..held.as_ref().clone()
+        };
+        home.plant(Rows::from([(Key::Type(held.id), Row::Type(Arc::new(foreign)))]));
+        let before = home.rows();
+        let (command, pairs) = fixture.act;
+        let call = home.call(command, args_of(pairs));
+        let mut ended = home.ended_by(|home| {
+            home.offer(vec![call]);
+            while home.turn().is_some() {}
+            let answered = answered(home);
+            if !answered.is_empty() {
+                home.plant(answered);
+            }
+        });
+        (home, before, ended.remove(0))
+    }
+
+    /// The type of the hearer.
+    fn held(home: &Home<'_>) -> Arc<TypeDefinition> {
+        let types = home.rows().into_values().filter_map(|row| match row {
+            Row::Type(held) => Some(held),
+            _ => None,
+        });
+        let mut hearers = types.filter(|held| held.definition.name.as_str() == "hearer");
+        hearers.next().unwrap()
+    }
+
+    /// The jobs that wait for the type's home, as they stand once it has said yes to each question.
+    fn answered(home: &Home<'_>) -> Rows {
+        let waiting = home.jobs().into_iter().filter(|job| !job.needs().is_empty());
+        let jobs = waiting.map(|job| {
+            let answers = job.needs().iter().map(|Need { place, question }| {
+                (place.clone(), Answer { question: question.clone(), result: Ok(json!({})) })
+            });
+            let answers = answers.collect();
+            let job = Job { status: JobStatus::Waiting, answers, ..job.as_ref().clone() };
+            (Key::Job(job.call.id), Row::Job(Arc::new(job)))
+        });
+        jobs.collect()
+    }
+
+    /// Arguments as JSON; what is no JSON is text.
+    fn args_of(pairs: &[(&str, &str)]) -> Json {
+        let read = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Json::from(text));
+        let members = pairs.iter().map(|&(name, text)| (name.to_owned(), read(text)));
+        Json::Object(members.collect())
+    }
+}

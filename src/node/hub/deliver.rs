@@ -277,6 +277,8 @@ impl Hub {
                 self.post(PostInput::Reported(server, report))
             }
             Some(InboundEffect::News(server, notice)) => self.news(server, notice),
+            Some(InboundEffect::Act(server, act)) => self.acted(server, act),
+            Some(InboundEffect::Parting(server)) => self.contact_lost(server, true),
             Some(InboundEffect::Respond(id, answer)) => self.respond(id, Response::Batch(answer)),
         }
     }

@@ -74,6 +74,7 @@ impl Hub {
             self.feeds.contact(now, server, false);
             self.post(PostInput::Disconnected(server));
             self.note(server, |contact| contact.connected = false);
+            self.contact_lost(server, false);
         }
         if let Some(pinned) = self.ground.pinned.iter_mut().find(|pinned| pinned.key == key) {
             pinned.connected = false;
@@ -235,6 +236,7 @@ impl Hub {
 
     pub(super) fn introduced(&mut self, key: [u8; 32], server: ServerId) {
         let now = clock::now();
+        self.contact_made(server);
         self.end_joins(key, Ok(server));
         self.protected(server);
         self.post(PostInput::Connected(server, hello_address(&self.peers, &key)));

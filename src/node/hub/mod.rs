@@ -5,6 +5,7 @@ mod deliver;
 mod find;
 mod follow;
 mod greet;
+mod stage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +15,17 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+pub(super) use stage::SAY_CHARS_MAX;
+
 use super::clock;
 use super::engine::{Engine, Offered};
 use super::pinned::Pinned;
 use super::reader::Readers;
 use super::start::HubAsker;
 use crate::model::{
-    AccountId, Call, Changes, Contact, Head, Incarnation, JobId, Json, Key, Limit, Need, Problem,
-    ProtectionState, Root, Row, Server, ServerId, SignedRecord, Snapshot, Timestamp, WorldId,
-    peer_id_of,
+    AccountId, Act, Call, Changes, Contact, Head, Incarnation, JobId, Json, Key, Limit, Need,
+    Problem, ProtectionState, Root, Row, Server, ServerId, SignedRecord, Snapshot, Timestamp,
+    WorldId, peer_id_of,
 };
 use crate::net;
 use crate::post::{Feeds, Inbound, Input as PostInput, Outbound};
@@ -80,6 +83,8 @@ pub(super) enum HubMessage {
     Peers(oneshot::Sender<Vec<Json>>),
     /// Exchange messages with a server that say nothing; gone unanswered where there is no contact.
     Exchange(ServerId, oneshot::Sender<()>),
+    /// Somebody of ours does something fleeting where they are.
+    Act { account: AccountId, name: String, act: Act, reply: oneshot::Sender<Result<(), Problem>> },
     /// The node ends.
     Stop(oneshot::Sender<()>),
 }
@@ -103,6 +108,7 @@ pub(super) struct HubGround {
     pub(super) hub: mpsc::Sender<HubMessage>,
     pub(super) asker: HubAsker,
     pub(super) domain: Option<String>,
+    pub(super) live: tokio::sync::broadcast::Sender<Arc<crate::model::Event>>,
     pub(super) pinned: Vec<Pinned>,
 }
 
@@ -147,6 +153,7 @@ pub(super) struct Hub {
     finding: HashMap<u64, u64>,
     joins: Vec<([u8; 32], Met)>,
     muted: HashMap<[u8; 32], Timestamp>,
+    stage: stage::Stage,
     provide_at: Option<Timestamp>,
     /// Inputs for the turns that came together.
     offers: Vec<Offered>,
@@ -160,6 +167,7 @@ impl Hub {
     /// A hub that goes on from what is stored.
     pub(super) fn new(ground: HubGround) -> Self {
         let outbound = Outbound::new(ground.incarnation);
+        let stage = stage::Stage::new(ground.live.clone(), ground.incarnation);
         let mut hub = Self {
             ground,
             outbound,
@@ -176,6 +184,7 @@ impl Hub {
             finding: HashMap::new(),
             joins: Vec::new(),
             muted: HashMap::new(),
+            stage,
             provide_at: None,
             offers: Vec::new(),
             reads: Vec::new(),
@@ -187,6 +196,7 @@ impl Hub {
 
     fn load(&mut self) {
         let Ok(view) = self.ground.readers.store.view() else { return };
+        self.load_stage(&view);
         let (none, all) = (ServerId::from_bytes([0; 16]), ServerId::from_bytes([0xff; 16]));
         for (_, row) in
             view.rows(&Key::Server(none), &Key::Server(all), CONTACTS_MAX).unwrap_or_default()
@@ -280,6 +290,7 @@ impl Hub {
         let meetings = self.meetings.iter().map(|meeting| meeting.deadline_at);
         let due = self.outbound.deadline().into_iter().chain(self.feeds.deadline());
         let due = due.chain(hellos).chain(pinned).chain(meetings).chain(self.provide_at);
+        let due = due.chain(self.stage.deadline());
         let next = due.min().map_or(SLEEP_MAX, |at| Duration::from_millis(at.ms_since(now).max(1)));
         next.min(SLEEP_MAX)
     }
@@ -304,6 +315,7 @@ impl Hub {
         }
         self.dial_pinned(now);
         self.end_meetings(now);
+        self.end_grace(now);
         if self.provide_at.is_some_and(|at| at <= now) {
             self.provide_at = None;
             self.provide();
@@ -349,11 +361,20 @@ impl Hub {
                 reply.send(self.peers_json()).ok();
             }
             HubMessage::Exchange(server, reply) => self.exchange_nothing(server, reply),
-            HubMessage::Stop(done) => self.stopped = Some(done),
+            HubMessage::Act { account, name, act, reply } => {
+                let acted = self.act(account, name, act);
+                reply.send(acted).ok();
+            }
+            HubMessage::Stop(done) => {
+                self.post(PostInput::Parting);
+                self.flush();
+                self.stopped = Some(done);
+            }
         }
     }
 
     fn changed(&mut self, changes: &Changes) {
+        self.stage_changed(changes);
         for (key, change) in changes {
             match (key, change) {
                 (Key::Server(_), Some(Row::Server(server))) => self.learn(server.clone()),

@@ -1,0 +1,528 @@
+//! Avatars: people in worlds, here and elsewhere. Each is in one place; its home keeps where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::token::calling_server;
+use super::visit;
+use crate::model::{
+    Account, AccountId, Code, Element, ElementId, Guest, Json, Key, PermissionState, Presence,
+    Problem, Row, ServerId, SystemType, Whereabouts, World, WorldId,
+};
+use crate::step::{Actor, Halt, Step};
+
+/// People of other servers in our worlds at most.
+const GUESTS_MAX: usize = 1_000;
+/// Accounts whose whereabouts are looked through.
+const PRESENCES_MAX: usize = 10_000;
+/// Things that a look shows at most.
+const SEEN_MAX: usize = 200;
+/// The attribute by which an element is the way to a world.
+const PORTAL: &str = "portal";
+
+fn presence_of(step: &Step<'_>, account: AccountId) -> Result<Presence, Halt> {
+    let held = step.stored().presence(account)?;
+    Ok(held.map_or_else(|| Presence::nowhere(account, step.now), |held| held.as_ref().clone()))
+}
+
+fn keep(step: &mut Step<'_>, presence: Presence) -> Result<(), Halt> {
+    step.put(Key::Presence(presence.account), Row::Presence(Arc::new(presence)))
+}
+
+fn world_by_id(step: &Step<'_>, id: WorldId) -> Result<Arc<World>, Halt> {
+    let held = step.stored().world(id)?;
+    held.ok_or_else(|| Problem::new(Code::NotFound, "that world is gone").into())
+}
+
+/// A world's name with its owner's, as others write it.
+fn name_of(step: &Step<'_>, world: &World) -> Result<String, Halt> {
+    let owner = step.stored().account(world.owner)?;
+    let owner = owner.map_or_else(|| world.owner.to_string(), |owner| owner.name.to_string());
+    Ok(format!("{owner}/{}", world.name))
+}
+
+// At home.
+
+/// The acting account's avatar goes into a world, here or at another server.
+pub(super) fn enter(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let account = step.acting()?;
+    let text = step.word("world").to_owned();
+    let text = portal(step, &text)?.unwrap_or(text);
+    match step.world_elsewhere(&text)? {
+        Some((server, name)) => ask_in(step, &account, server, &name),
+        None => {
+            let world = step.world(Some(&text))?;
+            go_to(step, &account, &world)
+        }
+    }
+}
+
+/// Where an element leads, if it is a way to a world.
+fn portal(step: &mut Step<'_>, text: &str) -> Result<Option<String>, Halt> {
+    let Ok(element) = step.element_here(text) else { return Ok(None) };
+    match step.read_value(Actor::Caller, &element, PORTAL) {
+        Ok(reading) => Ok(reading.value.as_str().map(str::to_owned)),
+        Err(Halt::Problem(_)) => Ok(None),
+        Err(halt) => Err(halt),
+    }
+}
+
+fn ask_in(
+    step: &mut Step<'_>,
+    account: &Account,
+    server: ServerId,
+    world: &str,
+) -> Result<Json, Halt> {
+    let args = json!({"record": visit::record_of(step, account.id)?, "into": world});
+    Err(step.forward(server, "avatar.enter", args)?)
+}
+
+/// Puts the avatar of one of ours into a world of ours.
+fn go_to(step: &mut Step<'_>, account: &Account, world: &World) -> Result<Json, Halt> {
+    let presence = presence_of(step, account.id)?;
+    if presence.place != Whereabouts::Here(world.id) {
+        leave_place(step, &presence)?;
+        stand_in(step, account.id, account.name.as_str(), world)?;
+        keep(step, presence.moved_to(Whereabouts::Here(world.id), step.now))?;
+    }
+    Ok(json!({
+        "id": world.id,
+        "world": world.id,
+        "name": name_of(step, world)?,
+        "server": step.setting.name,
+    }))
+}
+
+/// The avatar leaves where it is; the place itself cannot keep it.
+fn leave_place(step: &mut Step<'_>, presence: &Presence) -> Result<(), Halt> {
+    match &presence.place {
+        Whereabouts::Nowhere => Ok(()),
+        Whereabouts::Here(world) => stand_out(step, presence.account, *world),
+        Whereabouts::There { server, world, .. } => {
+            let args = json!({"account": presence.account, "world": world});
+            let tell = step.tell_of(*server, "avatar.leave", args)?;
+            step.tell(tell);
+            Ok(())
+        }
+    }
+}
+
+/// The acting account's avatar goes back to where it came from, or home.
+pub(super) fn leave(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let account = step.acting()?;
+    let presence = presence_of(step, account.id)?;
+    leave_place(step, &presence)?;
+    let back = if step.arg("home") == &Json::Bool(true) {
+        let place = own_world(step, account.id)?;
+        Presence { place, back: Vec::new(), ..presence.stepped_back(step.now) }
+    } else {
+        presence.stepped_back(step.now)
+    };
+    arrive(step, &account, back)
+}
+
+/// Puts an avatar that has left everywhere where its presence says.
+fn arrive(step: &mut Step<'_>, account: &Account, presence: Presence) -> Result<Json, Halt> {
+    match presence.place.clone() {
+        Whereabouts::Nowhere => {
+            keep(step, presence)?;
+            Ok(json!({"id": null, "world": null, "name": null, "server": step.setting.name}))
+        }
+        Whereabouts::Here(id) => {
+            let Ok(world) = world_by_id(step, id) else {
+                return arrive(step, account, presence.stepped_back(step.now));
+            };
+            stand_in(step, account.id, account.name.as_str(), &world)?;
+            keep(step, presence)?;
+            let name = name_of(step, &world)?;
+            Ok(json!({"id": id, "world": id, "name": name, "server": step.setting.name}))
+        }
+        Whereabouts::There { server, name, .. } => {
+            // Until that server has said yes, they are nowhere.
+            keep(step, Presence { place: Whereabouts::Nowhere, ..presence })?;
+            ask_in(step, account, server, &name)
+        }
+    }
+}
+
+/// The first world of an account, if it has one.
+fn own_world(step: &Step<'_>, account: AccountId) -> Result<Whereabouts, Halt> {
+    let first = Key::WorldName(account, String::new());
+    let last = Key::WorldName(account, "\u{10ffff}".to_owned());
+    let rows = step.stored().rows(&first, &last, 1)?;
+    Ok(match rows.as_slice() {
+        [(_, Row::Id(id))] => Whereabouts::Here(WorldId::from_bytes(*id)),
+        _ => Whereabouts::Nowhere,
+    })
+}
+
+/// Another server has let one of ours in.
+pub(super) fn placed(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let (account, world) = account_and_world(step)?;
+    let account = step.account_here(&account.to_string())?;
+    let name = step.word("name").to_owned();
+    let presence = presence_of(step, account.id)?;
+    let place = Whereabouts::There { server: server.id, world, name };
+    if presence.place != place {
+        let same_server =
+            matches!(&presence.place, Whereabouts::There { server: at, .. } if *at == server.id);
+        if !same_server {
+            leave_place(step, &presence)?;
+        }
+        keep(step, presence.moved_to(place, step.now))?;
+    }
+    Ok(json!({"id": account.id}))
+}
+
+fn account_and_world(step: &Step<'_>) -> Result<(AccountId, WorldId), Halt> {
+    let bad = |what: &str| Halt::from(Problem::new(Code::Usage, format!("the {what} is none")));
+    let account = step.word("account").parse().map_err(|_| bad("account"))?;
+    Ok((account, step.word("world").parse().map_err(|_| bad("world"))?))
+}
+
+/// Another server has put one of ours out.
+pub(super) fn put_out(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let (account, world) = account_and_world(step)?;
+    if let Some(presence) = step.stored().presence(account)?
+        && matches!(&presence.place, Whereabouts::There { server: at, world: held, .. }
+            if *at == server.id && *held == world)
+    {
+        come_home(step, &presence, None)?;
+    }
+    Ok(json!({"id": account}))
+}
+
+/// One of ours comes home from a server that is away; the visit is remembered.
+fn come_home(
+    step: &mut Step<'_>,
+    presence: &Presence,
+    returns: Option<(ServerId, String)>,
+) -> Result<(), Halt> {
+    let Some(account) = step.stored().account(presence.account)? else { return Ok(()) };
+    let place = own_world(step, account.id)?;
+    let home = Presence { place: place.clone(), returns, since: step.now, ..presence.clone() };
+    if let Whereabouts::Here(id) = place {
+        let world = world_by_id(step, id)?;
+        let stood = stand_in(step, account.id, account.name.as_str(), &world);
+        // Their own world may refuse them: then they are nowhere.
+        if matches!(stood, Err(Halt::Problem(_))) {
+            return keep(step, Presence { place: Whereabouts::Nowhere, ..home });
+        }
+        stood?;
+    }
+    keep(step, home)
+}
+
+fn presences(step: &Step<'_>) -> Result<Vec<Arc<Presence>>, Halt> {
+    let key = |bytes| Key::Presence(AccountId::from_bytes(bytes));
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), PRESENCES_MAX)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(_, row)| match row {
+            Row::Presence(held) => Some(held),
+            _ => None,
+        })
+        .collect())
+}
+
+/// A server is away: its people leave our worlds, and ours come home from its own.
+pub(super) fn away(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let id: ServerId = step
+        .word("server")
+        .parse()
+        .map_err(|_| Problem::new(Code::Usage, "the server's id is none"))?;
+    for guest in guests(step)?.iter().filter(|guest| guest.home == id) {
+        remove_guest(step, guest)?;
+    }
+    for presence in presences(step)? {
+        if let Whereabouts::There { server, name, .. } = &presence.place
+            && *server == id
+        {
+            come_home(step, &presence, Some((*server, name.clone())))?;
+        }
+    }
+    Ok(json!({"id": id}))
+}
+
+/// A server is back: those of ours whose visit was broken off go there again.
+pub(super) fn back(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let id: ServerId = step
+        .word("server")
+        .parse()
+        .map_err(|_| Problem::new(Code::Usage, "the server's id is none"))?;
+    for presence in presences(step)? {
+        let Some((server, world)) = presence.returns.clone().filter(|(server, _)| *server == id)
+        else {
+            continue;
+        };
+        let args = json!({"record": visit::record_of(step, presence.account)?, "into": world});
+        let tell = step.tell_of(server, "avatar.enter", args)?;
+        step.tell(tell);
+        keep(step, Presence { returns: None, ..presence.as_ref().clone() })?;
+    }
+    Ok(json!({"id": id}))
+}
+
+/// At a start nobody of another server is here yet, and ours are with nobody.
+pub(super) fn all_gone(step: &mut Step<'_>) -> Result<(), Halt> {
+    for guest in guests(step)? {
+        remove_guest(step, &guest)?;
+    }
+    for presence in presences(step)? {
+        if let Whereabouts::There { server, name, .. } = &presence.place {
+            come_home(step, &presence, Some((*server, name.clone())))?;
+        }
+    }
+    Ok(())
+}
+
+// In our worlds.
+
+fn guests(step: &Step<'_>) -> Result<Vec<Arc<Guest>>, Halt> {
+    let key = |bytes| Key::Guest(AccountId::from_bytes(bytes));
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), GUESTS_MAX + 1)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(_, row)| match row {
+            Row::Guest(held) => Some(held),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Somebody of another server wants to come into a world of ours.
+pub(super) fn let_in(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let home = calling_server(step)?;
+    let record = visit::record_in(step, "record")?;
+    let known = visit::know(step, &home, &record, PermissionState::Known, None)?;
+    let text = step.word("into");
+    let world = step.world(Some(text)).map_err(|_| crate::step::not_offered(text))?;
+    let held = step.stored().guest(known.account)?;
+    if let Some(held) = &held {
+        stand_out(step, held.account, held.world)?;
+    } else if guests(step)?.len() >= GUESTS_MAX {
+        let says = format!("at most {GUESTS_MAX} people of other servers are let in here");
+        return Err(Problem::new(Code::OverLimit, says).into());
+    }
+    stand_in(step, known.account, &known.name, &world)?;
+    let guest = Guest {
+        account: known.account,
+        home: home.id,
+        world: world.id,
+        name: known.name.clone(),
+        since: step.now,
+    };
+    step.put(Key::Guest(guest.account), Row::Guest(Arc::new(guest)))?;
+    let name = name_of(step, &world)?;
+    let args = json!({"account": known.account, "world": world.id, "name": name});
+    let tell = step.tell_of(home.id, "avatar.placed", args)?;
+    step.tell(tell);
+    Ok(json!({
+        "id": world.id,
+        "world": world.id,
+        "name": name,
+        "called": known.name,
+        "server": step.setting.name,
+    }))
+}
+
+/// Somebody of another server leaves.
+pub(super) fn let_out(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let home = calling_server(step)?;
+    let (account, world) = account_and_world(step)?;
+    if let Some(guest) = step.stored().guest(account)?
+        && guest.home == home.id
+        && guest.world == world
+    {
+        remove_guest(step, &guest)?;
+    }
+    Ok(json!({"id": account}))
+}
+
+fn remove_guest(step: &mut Step<'_>, guest: &Guest) -> Result<(), Halt> {
+    stand_out(step, guest.account, guest.world)?;
+    step.change(Key::Guest(guest.account), None)
+}
+
+/// Puts an avatar into a world: among those who stand in the set of the world, which may refuse.
+fn stand_in(
+    step: &mut Step<'_>,
+    account: AccountId,
+    called: &str,
+    world: &World,
+) -> Result<(), Halt> {
+    let definer = step.stored().element(world.id, world.id.element())?;
+    let definer = definer
+        .ok_or_else(|| Problem::new(Code::Internal, "the world has no element of its own"))?;
+    let held = step.type_of(SystemType::Avatar.id())?;
+    let name = called.replace('.', "-");
+    let name = if step
+        .stored()
+        .id_at(Key::ElementName(world.id, crate::model::name_key(&name)))?
+        .is_none()
+    {
+        crate::model::Name::new(&name).ok()
+    } else {
+        None
+    };
+    let avatar = Element {
+        id: account.avatar(),
+        world: world.id,
+        type_id: held.id,
+        owner: account,
+        name,
+        values: BTreeMap::new(),
+        attributes_off: BTreeSet::new(),
+        parents_off: BTreeSet::new(),
+        in_sets: 0,
+        epoch: 0,
+        rests: None,
+        chain: Vec::new(),
+        home: None,
+    };
+    let avatar = step.take_over(avatar)?;
+    step.make_set(&definer)?;
+    step.admit(&definer, &avatar)
+}
+
+/// Takes an avatar out of a world: nobody can keep it, and who stands there is told.
+fn stand_out(step: &mut Step<'_>, account: AccountId, world: WorldId) -> Result<(), Halt> {
+    let Some(avatar) = step.stored().element(world, account.avatar())? else { return Ok(()) };
+    if let Some(definer) = step.stored().element(world, world.element())? {
+        step.dismiss(&definer, &avatar)?;
+    }
+    let current = step.stored().element(world, account.avatar())?;
+    let held = step.type_of(avatar.type_id)?;
+    step.remove_element(current.as_deref().unwrap_or(&avatar), &held)
+}
+
+// Looking.
+
+/// What is in a world: things, people, and ways out.
+pub(super) fn look(step: &mut Step<'_>) -> Result<Json, Halt> {
+    if step.call.caller.server().is_some() {
+        let id: WorldId =
+            step.word("at").parse().map_err(|_| crate::step::not_offered(step.word("at")))?;
+        let user = step.known_user()?.map(|user| user.account);
+        let guest = match user {
+            Some(account) => step.stored().guest(account)?,
+            None => None,
+        };
+        if guest.is_none_or(|guest| guest.world != id) {
+            return Err(crate::step::not_offered(step.word("at")).into());
+        }
+        return seen(step, id);
+    }
+    if let Some(text) = step.text("at") {
+        let id = step.world(Some(text))?.id;
+        return seen(step, id);
+    }
+    let account = step.acting()?;
+    match presence_of(step, account.id)?.place {
+        Whereabouts::Nowhere => Err(Problem::new(Code::NotFound, "you are in no world")
+            .hint("go into one with: freehold world enter WORLD")
+            .into()),
+        Whereabouts::Here(id) => seen(step, id),
+        Whereabouts::There { server, world, .. } => {
+            let args = json!({"at": world});
+            let about = world.to_string();
+            let mut answer = step.ask_server(server, "world.look", &about, args, None)??;
+            let known = step.stored().server(server)?;
+            answer["server"] = json!(known.map(|known| known.name.to_string()));
+            Ok(answer)
+        }
+    }
+}
+
+fn seen(step: &mut Step<'_>, id: WorldId) -> Result<Json, Halt> {
+    let world = world_by_id(step, id)?;
+    let page = step.select(Actor::Caller, id, "", None, SEEN_MAX)?;
+    let (mut things, mut exits, mut people) = (Vec::new(), Vec::new(), Vec::new());
+    for element in &page.found {
+        let name =
+            element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
+        if element.type_id == SystemType::Avatar.id() {
+            people.push(person(step, element)?);
+            continue;
+        }
+        let held = step.type_of(element.type_id)?;
+        match step.read_value(Actor::Caller, element, PORTAL) {
+            Ok(reading) => {
+                exits.push(json!({"id": element.id, "name": name, "to": reading.value}));
+            }
+            Err(Halt::Problem(_)) => {
+                things.push(json!({"id": element.id, "name": name, "type": held.definition.name}));
+            }
+            Err(halt) => return Err(halt),
+        }
+    }
+    let description = match step.stored().element(id, id.element())? {
+        Some(element) => step
+            .read_value(Actor::Caller, &element, "description")
+            .map(|reading| reading.value)
+            .unwrap_or_default(),
+        None => Json::Null,
+    };
+    Ok(json!({
+        "id": id,
+        "name": name_of(step, &world)?,
+        "server": step.setting.name,
+        "description": description,
+        "things": things,
+        "people": people,
+        "exits": exits,
+        "more": page.next.is_some(),
+    }))
+}
+
+/// Somebody in a world as others see them.
+fn person(step: &Step<'_>, avatar: &Element) -> Result<Json, Halt> {
+    let account = step.stored().account(avatar.owner)?;
+    let guest = step.stored().guest(avatar.owner)?;
+    let (name, home) = match (&account, &guest) {
+        (Some(account), _) => (account.name.to_string(), step.setting.name.to_string()),
+        (None, Some(guest)) => {
+            let home = step.stored().server(guest.home)?;
+            let home = home.map_or_else(|| guest.home.to_string(), |home| home.name.to_string());
+            (guest.name.clone(), home)
+        }
+        (None, None) => (avatar.owner.to_string(), String::new()),
+    };
+    Ok(json!({"id": avatar.id, "account": avatar.owner, "name": name, "server": home}))
+}
+
+/// Where the accounts of this server are.
+pub(super) fn whereabouts(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let mut items = Vec::new();
+    for presence in presences(step)? {
+        let account = step.stored().account(presence.account)?;
+        let (server, world, name): (Option<ServerId>, Option<WorldId>, Option<String>) =
+            match &presence.place {
+                Whereabouts::Nowhere => (None, None, None),
+                Whereabouts::Here(id) => {
+                    let world = step.stored().world(*id)?;
+                    let name = world.map(|world| name_of(step, &world)).transpose()?;
+                    (Some(step.setting.us), Some(*id), name)
+                }
+                Whereabouts::There { server, world, name } => {
+                    (Some(*server), Some(*world), Some(name.clone()))
+                }
+            };
+        let avatar: ElementId = presence.account.avatar();
+        items.push(json!({
+            "id": presence.account,
+            "name": account.map(|account| account.name.to_string()),
+            "avatar": avatar,
+            "server": server,
+            "world": world,
+            "world_name": name,
+            "returns": presence.returns.is_some(),
+            "since": presence.since.to_string(),
+        }));
+    }
+    Ok(json!({"items": items, "next": null}))
+}

@@ -1,0 +1,144 @@
+//! Where people are: one place for each of ours, and who is a guest here.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AccountId, ElementId, Json, Name, ServerId, Timestamp, WorldId};
+
+/// Places that are remembered to go back to.
+pub const BACK_MAX: usize = 16;
+
+/// Where an account's avatar is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Whereabouts {
+    /// In no world.
+    Nowhere,
+    /// In a world of this server.
+    Here(WorldId),
+    /// In a world of another server.
+    There {
+        /// Which server.
+        server: ServerId,
+        /// Which world.
+        world: WorldId,
+        /// The world's name there.
+        name: String,
+    },
+}
+
+/// An account of ours in the worlds: where it is, and where it comes from.
+///
+/// Invariant: an avatar is in exactly one place.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Presence {
+    /// Who.
+    pub account: AccountId,
+    /// Where they are.
+    pub place: Whereabouts,
+    /// The places from which they came, the last one last.
+    pub back: Vec<Whereabouts>,
+    /// A visit that was broken off: they go there again when that server is back.
+    pub returns: Option<(ServerId, String)>,
+    /// Since when they are there.
+    pub since: Timestamp,
+}
+
+impl Presence {
+    /// Somebody who has not been anywhere.
+    pub const fn nowhere(account: AccountId, now: Timestamp) -> Self {
+        Self { account, place: Whereabouts::Nowhere, back: Vec::new(), returns: None, since: now }
+    }
+
+    /// The same somewhere else, with the way back.
+    #[must_use]
+    pub fn moved_to(&self, place: Whereabouts, now: Timestamp) -> Self {
+        let mut back = self.back.clone();
+        if self.place != Whereabouts::Nowhere && self.place != place {
+            back.push(self.place.clone());
+        }
+        if back.len() > BACK_MAX {
+            back.remove(0);
+        }
+        Self { place, back, returns: None, since: now, ..self.clone() }
+    }
+
+    /// The same after a step back, and where that leads.
+    #[must_use]
+    pub fn stepped_back(&self, now: Timestamp) -> Self {
+        let mut back = self.back.clone();
+        let place = back.pop().unwrap_or(Whereabouts::Nowhere);
+        Self { place, back, returns: None, since: now, ..self.clone() }
+    }
+}
+
+/// Somebody of another server in a world of ours.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Guest {
+    /// Who.
+    pub account: AccountId,
+    /// Where they are at home.
+    pub home: ServerId,
+    /// The world that they are in.
+    pub world: WorldId,
+    /// What they are called here.
+    pub name: String,
+    /// Since when they are here.
+    pub since: Timestamp,
+}
+
+/// Something fleeting that somebody in a world does: it is told to who is there, and kept nowhere.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Act {
+    /// They say something.
+    Say(String),
+    /// They are at a place.
+    Move(Json),
+}
+
+/// An act with who does it, and where.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Fleeting {
+    /// The world.
+    pub world: WorldId,
+    /// Who.
+    pub account: AccountId,
+    /// What they are called there: the world's home says so.
+    pub name: String,
+    /// What they do.
+    pub act: Act,
+}
+
+impl AccountId {
+    /// The element that is the account's avatar, wherever it stands.
+    pub fn avatar(&self) -> ElementId {
+        super::SystemType::Avatar.element(self.as_bytes())
+    }
+}
+
+impl Guest {
+    /// The name that the avatar's element has in the world.
+    pub fn element_name(&self) -> Option<Name> {
+        Name::new(&self.name.replace('.', "-")).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_from_world_to_world_finds_the_way_back() {
+        let at = Timestamp::from_ms;
+        let here = |number| Whereabouts::Here(WorldId::from_bytes([number; 16]));
+        let mut alice = Presence::nowhere(AccountId::from_bytes([1; 16]), at(0));
+        for number in 1..40 {
+            alice = alice.moved_to(here(number), at(u64::from(number)));
+        }
+
+        assert_eq!(alice.back.len(), BACK_MAX);
+        for number in (23..39).rev() {
+            alice = alice.stepped_back(at(100));
+            assert_eq!(alice.place, here(number));
+        }
+        assert_eq!(alice.stepped_back(at(101)).place, Whereabouts::Nowhere);
+    }
+}
