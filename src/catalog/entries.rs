@@ -225,7 +225,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Goes back to where the acting account's avatar came from.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[optional("home", "go home instead", ArgKind::Flag)],
+        args: &[optional("own", "go to your own world instead", ArgKind::Flag)],
         results: &[
             field("id", "the world"),
             field("name", "its name"),
@@ -1244,7 +1244,11 @@ pub const COMMANDS: &[Command] = &[
         about: "The node found that a domain names a server's key.",
         mode: Mode::Change,
         audience: Audience::Node,
-        args: &[arg("server", "its id", ArgKind::Text), arg("domain", "the domain", ArgKind::Text)],
+        args: &[
+            arg("server", "its id", ArgKind::Text),
+            arg("domain", "the domain", ArgKind::Text),
+            arg("peer_id", "the peer id that it names", ArgKind::Text),
+        ],
         results: &[],
     },
     Command {

@@ -166,7 +166,7 @@ impl Walk {
                 self.look().await?;
             }
             ("back", _) => self.leave(json!({})).await?,
-            ("home", _) => self.leave(json!({"home": true})).await?,
+            ("home", _) => self.leave(json!({"own": true})).await?,
             ("quit" | "exit" | "q", _) => return Ok(false),
             _ => print_text(HELP),
         }

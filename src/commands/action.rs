@@ -122,7 +122,6 @@ pub(super) fn ask(step: &mut Step<'_>) -> Result<Json, Halt> {
 fn answer_server(step: &mut Step<'_>, text: &str, action: &str, args: Json) -> Result<Json, Halt> {
     let named = format!("{text} {action}");
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
-    step.check_scope(step.type_of(element.type_id)?.as_ref(), Some(action))?;
     match step.answer(Actor::Caller, &element, action, args) {
         Err(Halt::Problem(problem)) if problem.code == Code::NotOffered => {
             Err(not_offered(&named).into())

@@ -114,7 +114,7 @@ pub(super) fn leave(step: &mut Step<'_>) -> Result<Json, Halt> {
     let account = step.acting()?;
     let presence = presence_of(step, account.id)?;
     leave_place(step, &presence)?;
-    let back = if step.arg("home") == &Json::Bool(true) {
+    let back = if step.arg("own") == &Json::Bool(true) {
         let place = own_world(step, account.id)?;
         Presence { place, back: Vec::new(), ..presence.stepped_back(step.now) }
     } else {

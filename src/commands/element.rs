@@ -59,7 +59,6 @@ pub(super) fn get(step: &mut Step<'_>) -> Result<Json, Halt> {
 fn get_for_server(step: &mut Step<'_>, text: &str, attribute: &str) -> Result<Json, Halt> {
     let named = format!("{text} {attribute}");
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
-    step.check_scope(step.type_of(element.type_id)?.as_ref(), None)?;
     let reading = match step.read_value(Actor::Caller, &element, attribute) {
         Err(Halt::Problem(problem))
             if matches!(problem.code, Code::NotFound | Code::NotOffered) =>
@@ -205,7 +204,6 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
     if let Caller::Remote { .. } = step.call.caller {
         let named = format!("{text} {attribute}");
         let element = step.element_here(text).map_err(|_| not_offered(&named))?;
-        step.check_scope(step.type_of(element.type_id)?.as_ref(), None)?;
         return match step.set_value(Actor::Caller, &element, attribute, value) {
             Err(Halt::Problem(problem))
                 if matches!(problem.code, Code::NotFound | Code::NotOffered) =>

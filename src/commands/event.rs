@@ -142,13 +142,13 @@ fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> 
     let named = format!("{text} {event}");
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
     let element_type = step.type_of(element.type_id)?;
-    step.check_scope(&element_type, Some(event))?;
     let standing = step.standing(Actor::Caller, &element, &element_type)?;
     let heard = On::Custom(event.to_owned());
     let listeners = step.listeners(&element, &element_type, &heard, None);
     if !listeners.iter().any(|action| step.is_offered(standing, &element_type, action)) {
         return Err(not_offered(&named).into());
     }
+    step.check_scope(Actor::Caller, &element_type, Some(event))?;
     let mut replies = step.fire_custom(&element, event, data)?;
     // What a private action answers is not for another server.
     let actions = &element_type.definition.actions;

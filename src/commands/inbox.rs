@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{
-    Code, EntryId, InboxEntry, InboxKind, Json, Key, Problem, Row, parse_duration_ms, peer_id_of,
+    Code, EntryId, InboxEntry, InboxKind, Json, Key, Problem, Row, ServerId, parse_duration_ms, peer_id_of,
 };
 use crate::step::{Halt, Step};
 
@@ -50,13 +50,19 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// Entries of the inbox that other servers may fill.
 const INBOX_MAX: usize = 1_000;
 
-/// Checks that there is room for one more entry.
+/// Entries of the inbox that one server may fill.
+const INBOX_OF_SERVER_MAX: usize = 100;
+
+/// Checks that there is room for one more entry from a server.
 ///
 /// # Errors
 /// Too much waits for an answer already.
-pub(super) fn check_room(step: &Step<'_>) -> Result<(), Halt> {
+pub(super) fn check_room(step: &Step<'_>, from: ServerId) -> Result<(), Halt> {
     let key = |bytes| Key::Inbox(EntryId::from_bytes(bytes));
-    if step.stored().rows(&key([0; 16]), &key([0xff; 16]), INBOX_MAX)?.len() < INBOX_MAX {
+    let held = step.stored().rows(&key([0; 16]), &key([0xff; 16]), INBOX_MAX)?;
+    let of_server = |(_, row): &&(Key, Row)| matches!(row, Row::Inbox(entry) if entry.from == from);
+    let from_it = held.iter().filter(of_server).count();
+    if held.len() < INBOX_MAX && from_it < INBOX_OF_SERVER_MAX {
         return Ok(());
     }
     Err(Problem::new(Code::Busy, "too much waits for an answer here")

@@ -644,7 +644,7 @@ fn ask_owner(
     transfer: &Transfer,
     world: &World,
 ) -> Result<(), Halt> {
-    super::inbox::check_room(step)?;
+    super::inbox::check_room(step, server.id)?;
     let count = transfer.things.len();
     let more = if count > 1 { format!(" with {} things", count - 1) } else { String::new() };
     let sealed = if transfer.sealed.is_sealed() {

@@ -249,7 +249,7 @@ pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     );
     let old = asked_by(step, server.id, &list)?;
     if old.is_none() {
-        super::inbox::check_room(step)?;
+        super::inbox::check_room(step, server.id)?;
     }
     let id_of_entry = match old {
         Some(old) => old.id,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::model::{
     Bounds, Code, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Limit, Name, Problem,
-    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, peer_id_of,
+    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, is_domain, peer_id_of,
     unhex,
 };
 use crate::step::{Halt, Step, Verdict};
@@ -102,6 +102,9 @@ pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// Notes the domain that we think is a server's own. It is not confirmed by that.
 fn set_domain(step: &mut Step<'_>, server: &Server, domain: &str) -> Result<Server, Halt> {
     let domain = Some(domain.to_lowercase()).filter(|domain| !domain.is_empty());
+    if let Some(domain) = domain.as_ref().filter(|domain| !is_domain(domain)) {
+        return Err(Problem::new(Code::Usage, format!("'{domain}' is no domain")).into());
+    }
     let changed = Server { domain, confirmed_at: None, ..server.clone() };
     step.put(Key::Server(server.id), Row::Server(Arc::new(changed.clone())))?;
     Ok(changed)
@@ -109,11 +112,11 @@ fn set_domain(step: &mut Step<'_>, server: &Server, domain: &str) -> Result<Serv
 
 /// The node looked the domain up, and found that it names the server's key.
 pub(super) fn confirmed(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let domain = step.word("domain").to_owned();
+    let (domain, peer_id) = (step.word("domain").to_owned(), step.word("peer_id").to_owned());
     let now = step.now;
     change(step, |server| {
-        // It may have claimed another meanwhile.
-        if server.domain.as_deref() == Some(&domain) {
+        // It may have claimed another meanwhile, or have another key.
+        if server.domain.as_deref() == Some(&domain) && peer_id_of(&server.key) == peer_id {
             server.confirmed_at = Some(now);
         }
     })
@@ -171,7 +174,10 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
 fn part(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
     decided(step, id)?;
     for row in super::protection::of_server(step, id)? {
-        super::protection::end(step, &row, ProtectionState::Dropped)?;
+        // A no that was said for good stays one.
+        if matches!(row.state, ProtectionState::Active | ProtectionState::Asked) {
+            super::protection::end(step, &row, ProtectionState::Dropped)?;
+        }
     }
     super::token::end_all(step, id)
 }
@@ -215,7 +221,7 @@ fn admission(step: &mut Step<'_>, server: &Server) -> Result<ServerState, Halt> 
 
 /// Asks the operator about a server that may use nothing before somebody has decided.
 fn ask_operator(step: &mut Step<'_>, server: &Server) -> Result<(), Halt> {
-    if super::inbox::check_room(step).is_err() {
+    if super::inbox::check_room(step, server.id).is_err() {
         // It is met all the same, and can be seen among the servers.
         return Ok(());
     }
@@ -367,7 +373,7 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
             }
         }
     };
-    let domain = step.text("domain").map(str::to_lowercase).filter(|domain| domain.len() <= 253);
+    let domain = step.text("domain").map(str::to_lowercase).filter(|domain| is_domain(domain));
     // What an operator noted stays where the server says nothing itself.
     if domain.is_some() && domain != server.domain {
         (server.domain, server.confirmed_at) = (domain, None);

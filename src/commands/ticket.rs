@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::token::calling_server;
 use crate::model::{
-    Code, EntryId, Json, Key, Name, Problem, ProtectionState, Row, Server, ServerState, Ticket,
+    Code, EntryId, Json, Key, Name, Problem, Protection, ProtectionState, Row, Server, ServerState, Ticket,
     hash_of_ticket, hex, parse_duration_ms, unhex,
 };
 use crate::step::{Halt, Step};
@@ -138,11 +138,13 @@ pub(super) fn used(step: &mut Step<'_>) -> Result<Json, Halt> {
         .iter()
         .find(|ticket| ticket.hash == hash)
         .ok_or_else(|| refused("there is no such ticket here, or it was revoked"))?;
-    match ticket.used {
-        Some((by, _)) if by == server.id => {}
-        Some(_) => return Err(refused("the ticket was used already")),
-        None if ticket.ends_at <= step.now => return Err(refused("the ticket has ended")),
-        None => {}
+    if ticket.ends_at <= step.now {
+        return Err(refused("the ticket has ended"));
+    }
+    if let Some((by, _)) = ticket.used
+        && (by != server.id || !still_stands(step, &server, ticket)?)
+    {
+        return Err(refused("the ticket was used already"));
     }
     if server.allowed == ServerState::Denied {
         return Err(refused("this server takes no calls from yours"));
@@ -156,6 +158,15 @@ pub(super) fn used(step: &mut Step<'_>) -> Result<Json, Halt> {
         expect(step, &server, list)?;
     }
     Ok(json!({"list": ticket.list, "name": step.setting.name}))
+}
+
+/// Whether what a ticket gave was not taken back since: then the answer may have been lost.
+fn still_stands(step: &Step<'_>, server: &Server, ticket: &Ticket) -> Result<bool, Halt> {
+    let Some(list) = &ticket.list else { return Ok(server.allowed == ServerState::Allowed) };
+    let held = step.stored().protection(server.id, &list.key())?;
+    let stands =
+        |row: &Protection| matches!(row.state, ProtectionState::Asked | ProtectionState::Active);
+    Ok(held.is_some_and(|row| stands(&row)))
 }
 
 /// Lets what the server offers next for a list be accepted at once: we have said yes already.

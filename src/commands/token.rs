@@ -239,6 +239,7 @@ pub(super) fn end_all(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt>
     for (key, row) in step.stored().rows(&first, &last, PERMISSIONS_MAX)? {
         if let Row::Permission(held) = row
             && held.server == server
+            && held.state != PermissionState::Refused
         {
             let state = PermissionState::Revoked;
             let ended = Permission { state, since: step.now, ..held.as_ref().clone() };
@@ -296,7 +297,7 @@ pub(super) fn ask(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 fn wait_for_user(step: &mut Step<'_>, account: &Account, server: &Server) -> Result<(), Halt> {
-    super::inbox::check_room(step)?;
+    super::inbox::check_room(step, server.id)?;
     let before = step.stored().permission(account.id, server.id)?;
     let held = Permission {
         account: account.id,

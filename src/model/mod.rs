@@ -5,6 +5,7 @@ mod bootstrap;
 mod bounds;
 mod call;
 mod definition;
+mod domain;
 mod event;
 mod id;
 mod name;
@@ -34,6 +35,7 @@ pub use definition::{
     ATTRIBUTE_BYTES_MAX, Action, Attribute, Body, CallBody, Definition, EventDefinition,
     FinalMistake, Group, Mapped, On, TypeDefinition, VALUE_BYTES_DEFAULT, with_parents,
 };
+pub use domain::is_domain;
 pub use event::{Audience, Event, EventKind, Feed, Head};
 pub use id::{
     AccountId, ElementId, EntryId, GroupId, Incarnation, JobId, KeyId, LogId, ParseIdError,

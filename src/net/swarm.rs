@@ -29,6 +29,8 @@ use crate::wire::{Response, WireFault};
 pub const QUEUE_MAX: usize = 8_192;
 /// Requests of others that are not answered yet.
 const OPEN_MAX: usize = 4_096;
+/// How long the answers to what was asked last are waited for.
+const HEARD_MAX: Duration = Duration::from_millis(300);
 /// How long closing the connections may take at the end.
 const CLOSING_MAX: Duration = Duration::from_millis(500);
 /// How long the last packets have to leave.
@@ -217,8 +219,15 @@ impl Network {
         }
     }
 
-    /// Closes every connection, so that nobody waits for us to answer.
+    /// Closes every connection, so that nobody waits for us to answer. What was said last is heard before.
     async fn close(&mut self) {
+        let heard = async {
+            while !self.requests.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                self.tell(event).await;
+            }
+        };
+        tokio::time::timeout(HEARD_MAX, heard).await.ok();
         for peer in self.connected.keys().copied().collect::<Vec<_>>() {
             self.swarm.disconnect_peer_id(peer).ok();
         }

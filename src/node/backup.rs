@@ -53,14 +53,20 @@ fn beside(home: &Home) -> Result<Vec<Beside>, Problem> {
 /// It is no backup, or the home has a store already; then nothing has changed.
 pub fn restore(path: &Path, from: &Path) -> Result<Json, Problem> {
     let (home, _) = Home::open(path).map_err(StartError::from)?;
-    let beside = restore_store(from, &Folder(home.path().to_owned())).map_err(problem)?;
-    for (name, bytes) in &beside {
-        // Only names that a backup of ours has: it says nothing about other files.
-        if BESIDE.contains(&name.as_str()) {
-            home.write(name, bytes).map_err(StartError::from)?;
-        }
+    let key = home.path().join("identity.key");
+    if key.exists() {
+        return Err(problem(BackupError::Exists(key.display().to_string())));
     }
-    let mark = home.open_mark().map_err(StartError::from)?;
-    mark.write(Incarnation::from_bytes([0; 16]), ANSWERED_BEFORE);
+    restore_store(from, &Folder(home.path().to_owned()), |beside| {
+        for (name, bytes) in beside {
+            // Only names that a backup of ours has: it says nothing about other files.
+            if BESIDE.contains(&name.as_str()) {
+                home.write(name, bytes)?;
+            }
+        }
+        // Without it the old life would go on, and its numbers be given twice.
+        home.write_mark(Incarnation::from_bytes([0; 16]), ANSWERED_BEFORE)
+    })
+    .map_err(problem)?;
     Ok(json!({"home": home.path().display().to_string(), "file": from.display().to_string()}))
 }

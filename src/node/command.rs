@@ -394,12 +394,12 @@ async fn confirm(node: &Node, server: &str) -> Result<Json, Problem> {
         Problem::new(Code::Usage, format!("'{}' claims no domain", known.name))
             .hint("note one with: freehold server set SERVER --domain DOMAIN")
     })?;
-    if !super::dns::is_domain(&domain) {
+    if !crate::model::is_domain(&domain) {
         return Err(Problem::new(Code::Usage, format!("'{domain}' is no domain")));
     }
     let peer_id = crate::model::peer_id_of(&known.key);
     super::dns::check(&domain, &peer_id, node.settings.resolver).await?;
-    let args = json!({"server": known.id.to_string(), "domain": domain});
+    let args = json!({"server": known.id.to_string(), "domain": domain, "peer_id": peer_id});
     node.asker.call_as_node("server.confirmed", args).await
 }
 

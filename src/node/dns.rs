@@ -73,14 +73,3 @@ pub(super) async fn check(
         format!("its owner adds a TXT record there: dnsaddr=/dns4/{domain}/tcp/4750/p2p/{peer_id}"),
     ))
 }
-
-/// Whether a text has the form of a domain.
-pub(super) fn is_domain(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.contains('.') && text.split('.').all(label)
-}

@@ -254,6 +254,14 @@ impl Home {
         Some((Incarnation::from_bytes(*incarnation), u64::from_be_bytes(turn.try_into().ok()?)))
     }
 
+    /// Notes a turn for good, as if it had been answered.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_mark(&self, incarnation: Incarnation, turn: u64) -> Result<(), HomeError> {
+        self.write("home.mark", &mark(incarnation, turn))
+    }
+
     /// Opens the mark for writing.
     ///
     /// # Errors
@@ -297,11 +305,16 @@ impl Mark {
     /// Notes a turn.
     pub fn write(&self, incarnation: Incarnation, turn: u64) {
         use std::os::unix::fs::FileExt;
-        let mut bytes = incarnation.as_bytes().to_vec();
-        bytes.extend_from_slice(&turn.to_be_bytes());
+        let bytes = mark(incarnation, turn);
         // It may be lost: then it notices nothing.
         self.0.write_all_at(&bytes, 0).ok();
     }
+}
+
+fn mark(incarnation: Incarnation, turn: u64) -> Vec<u8> {
+    let mut bytes = incarnation.as_bytes().to_vec();
+    bytes.extend_from_slice(&turn.to_be_bytes());
+    bytes
 }
 
 /// Where the API of the node on this home listens, if it says.
@@ -332,8 +345,9 @@ fn private(path: &Path, fresh: bool) -> io::Result<File> {
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = private(&temporary, true)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".part");
+    let mut file = private(Path::new(&temporary), true)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)

@@ -190,16 +190,21 @@ const NEXT_KEY: &str = "identity.key.new";
 /// The node's key. A change of keys that was cut in the middle is finished, or undone: what is stored
 /// decides.
 fn finish_rekey(home: &Home, node: &crate::model::Node) -> Result<Option<KeyPair>, StartError> {
-    let Some(next) = home.key_in(NEXT_KEY)? else { return Ok(home.identity()?) };
     let stored =
         decode_record(&node.record).map_err(|error| StartError::Other(error.to_string()))?;
-    if stored.key == next.public() {
+    let next = match home.key_in(NEXT_KEY) {
+        // It was never the key of anything.
+        Err(HomeError::NoKey { .. }) => None,
+        next => next?,
+    };
+    if let Some(next) = next.filter(|next| next.public() == stored.key) {
         put_in_place(home)?;
         return Ok(Some(next));
     }
-    home.remove(NEXT_KEY)?;
-    if home.read(NEXT_WORDS)?.is_some() {
-        home.remove(NEXT_WORDS)?;
+    for name in [NEXT_KEY, NEXT_WORDS] {
+        if home.read(name)?.is_some() {
+            home.remove(name)?;
+        }
     }
     Ok(home.identity()?)
 }
@@ -241,8 +246,7 @@ pub fn rekey(path: &Path, signer: &Signer) -> Result<Json, Problem> {
     let next = KeyPair::from_seed(&random()?);
     let (record, recovery_hash) = next_record(&home, &node, &held, today, &next, signer)?;
     home.write(NEXT_KEY, &next.seed()).map_err(StartError::from)?;
-    let mut earlier = node.earlier.clone();
-    earlier.push(node.record.clone());
+    let earlier = leading(&node, signer);
     let changed = crate::model::Node { record, recovery_hash, earlier, is_rekeyed: true, ..node };
     let changes = Changes::from([(Key::Node, Some(Row::Node(Arc::new(changed))))]);
     store.commit(&changes).map_err(|error| Problem::new(Code::ReadOnly, error.to_string()))?;
@@ -251,6 +255,25 @@ pub fn rekey(path: &Path, signer: &Signer) -> Result<Json, Problem> {
         "peer_id": crate::model::peer_id_of(&next.public()),
         "recovery_words": matches!(signer, Signer::Words(_)).then(|| home.path().join(RECOVERY)),
     }))
+}
+
+/// The records that lead somebody who never met us to the next one: all of them, or where the recovery
+/// key signs, the first and those that it signed before.
+fn leading(node: &crate::model::Node, signer: &Signer) -> Vec<SignedRecord> {
+    let all = node.earlier.iter().chain([&node.record]).cloned();
+    match signer {
+        Signer::Key => all.collect(),
+        Signer::Words(_) => {
+            let mut recoveries = None;
+            all.filter(|record| {
+                let at = decode_record(record).ok().map(|record| record.recoveries);
+                let leads = at > recoveries;
+                recoveries = recoveries.max(at);
+                leads
+            })
+            .collect()
+        }
+    }
 }
 
 /// The record that names the next key, and the hash of the recovery key that goes with it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Audience, Event, Head, LogId, Presented, ServerId, Timestamp, WorldId};
+use crate::model::{Audience, Event, Head, LogId, Name, ServerId, Timestamp, WorldId};
 use crate::wire::Notice;
 
 /// Worlds of others that are followed at most.
@@ -174,11 +174,11 @@ impl Feeds {
     }
 
     /// A turn's events are durable: those who follow are told what is theirs, everybody else what
-    /// is public.
+    /// is public. `lists_of` says on which lists of ours a server is; none: it is told nothing.
     pub fn happened(
         &self,
         events: &[Event],
-        shown: impl Fn(ServerId) -> Vec<Presented>,
+        lists_of: impl Fn(ServerId) -> Option<Vec<Name>>,
     ) -> Vec<FeedEffect> {
         let mut effects = Vec::new();
         let worlds: BTreeSet<WorldId> = events
@@ -194,10 +194,9 @@ impl Feeds {
                 effects.push(FeedEffect::Publish(notice));
             }
             for server in self.followers.get(&world).into_iter().flatten() {
-                let lists: Vec<String> =
-                    shown(*server).into_iter().map(|shown| shown.list).collect();
+                let Some(lists) = lists_of(*server) else { continue };
                 let theirs = |audience: &Audience| match audience {
-                    Audience::List(list) => lists.contains(&list.key()),
+                    Audience::List(list) => lists.iter().any(|on| on.key() == list.key()),
                     Audience::Public => lists.is_empty(),
                     Audience::Home => false,
                 };

@@ -24,7 +24,7 @@ const NEWS_MAX: usize = 1_024;
 /// The first pause after a failed try, in milliseconds; doubled with each further one.
 const PAUSE_FIRST_MS: u64 = 250;
 /// The longest pause, in milliseconds.
-const PAUSE_MAX_MS: u64 = 60_000;
+const PAUSE_MAX_MS: u64 = 90_000;
 /// When something that was started is asked about again, in milliseconds.
 pub(super) const STARTED_AGAIN_MS: u64 = 2_000;
 /// When an answer that the turns had no room for is offered again, in milliseconds.

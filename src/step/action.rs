@@ -300,6 +300,7 @@ impl Step<'_> {
         {
             return Err(super::not_offered(action).into());
         }
+        self.check_scope(actor, &element_type, Some(action))?;
         let replies = self.fire_custom(element, &event, args)?;
         let found = replies.into_iter().find(|(name, _)| name == action);
         Ok(found.map(|(_, reply)| reply).unwrap_or_default())

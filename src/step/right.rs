@@ -89,10 +89,12 @@ impl Step<'_> {
             && !self.is_users(actor, element, element_type)?;
         let right = Right { level: attribute.read, owner_only };
         if trust::may(right, standing) {
-            return Ok(());
+            return self.check_scope(actor, element_type, None);
         }
         let seen = self.sees(actor, standing, attribute, element_type)?;
-        Err(self.denied(trust::refusal(right, standing, seen), name, None).into())
+        let list = element_type.definition.protected.as_ref();
+        let refusal = trust::refusal(right, standing, seen);
+        Err(self.denied(refusal, name, list.map(|list| list.as_str())).into())
     }
 
     /// Checks that `actor` may write an attribute.
@@ -112,7 +114,7 @@ impl Step<'_> {
             && !self.is_users(actor, element, element_type)?;
         let right = Right { level: attribute.write, owner_only };
         if trust::may(right, standing) {
-            return Ok(());
+            return self.check_scope(actor, element_type, None);
         }
         let seen = self.sees(actor, standing, attribute, element_type)?;
         let list = element_type.definition.protected.as_ref();
@@ -234,16 +236,18 @@ impl Step<'_> {
     }
 
     /// Checks that the permission with which another server acts for a user is for this: a type, or
-    /// one action of it.
+    /// one action of it. To be asked once it is known that there is something for that server.
     ///
     /// # Errors
     /// It is not.
     pub fn check_scope(
         &self,
+        actor: Actor,
         element_type: &TypeDefinition,
         action: Option<&str>,
     ) -> Result<(), Halt> {
-        let Some(user) = self.call.caller.user() else { return Ok(()) };
+        let user = if actor == Actor::Caller { self.known_user()? } else { None };
+        let Some(user) = user else { return Ok(()) };
         let scope = self.scope_of(user)?;
         let name = element_type.definition.name.key();
         let covers = |what: &String| {

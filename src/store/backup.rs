@@ -1,6 +1,7 @@
 //! Backups: one file that holds the truth as it was at one moment, and the small files beside it.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -9,6 +10,7 @@ use super::encode::{key_from, row_from};
 use super::file::{ABOUT, File, OpenError, ROWS, SCHEMA};
 use super::place::{Folder, Which};
 
+/// The small files by their names: the hash of each, and what it holds.
 const FILES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("files");
 /// Rows that are copied in one transaction.
 const AT_ONCE: usize = 50_000;
@@ -33,7 +35,9 @@ pub enum BackupError {
 impl From<redb::Error> for BackupError {
     fn from(error: redb::Error) -> Self {
         match error {
-            redb::Error::Io(error) => Self::Io(error.to_string()),
+            redb::Error::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+                Self::Io(error.to_string())
+            }
             error => Self::Damaged(error.to_string()),
         }
     }
@@ -61,7 +65,8 @@ fn write_rows(from: &File, to: &Path, beside: &[Beside]) -> Result<u64, BackupEr
     {
         let mut files = transaction.open_table(FILES).map_err(redb::Error::from)?;
         for (name, bytes) in beside {
-            files.insert(name.as_str(), bytes.as_slice()).map_err(redb::Error::from)?;
+            let summed = [blake3::hash(bytes).as_bytes(), bytes.as_slice()].concat();
+            files.insert(name.as_str(), summed.as_slice()).map_err(redb::Error::from)?;
         }
         let mut about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
         about.insert("schema", SCHEMA).map_err(redb::Error::from)?;
@@ -101,30 +106,37 @@ fn check(raw: &[u8], value: &[u8]) -> Result<(), BackupError> {
     row_from(Which::Home.name(), &key, raw, value).map(|_| ()).map_err(|_| damaged())
 }
 
-/// Puts what a backup holds into a folder that has no store, and gives back the files beside it.
+/// Puts what a backup holds into a folder that has no store. `keep` puts the files beside it where they
+/// belong, before the store is there.
 ///
 /// # Errors
 /// It is no backup, or the folder has a store already. Nothing is left behind then.
-pub fn restore(from: &Path, folder: &Folder) -> Result<Vec<Beside>, BackupError> {
+pub fn restore<E: std::fmt::Display>(
+    from: &Path,
+    folder: &Folder,
+    keep: impl FnOnce(&[Beside]) -> Result<(), E>,
+) -> Result<(), BackupError> {
     let home = folder.0.join("home.redb");
     if home.exists() {
         return Err(BackupError::Exists(home.display().to_string()));
     }
     let temporary = folder.0.join("home.redb.restored");
     fs::remove_file(&temporary).ok();
-    let restored = restore_into(from, &temporary);
-    match restored {
-        Ok(beside) => {
-            let synced = fs::File::open(&temporary).and_then(|file| file.sync_all());
-            let named = synced.and_then(|()| fs::rename(&temporary, &home));
-            named.map_err(|error| BackupError::Io(error.to_string()))?;
-            Ok(beside)
-        }
-        Err(error) => {
-            fs::remove_file(&temporary).ok();
-            Err(error)
-        }
+    // redb panics on some damage; what it unwinds through is dropped here.
+    let restored = catch_unwind(AssertUnwindSafe(|| restore_into(from, &temporary)))
+        .unwrap_or_else(|_| Err(BackupError::Damaged("it makes no sense as a store".to_owned())));
+    let named = restored.and_then(|beside| {
+        keep(&beside).map_err(|error| BackupError::Io(error.to_string()))?;
+        fs::File::open(&temporary)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, &home))
+            .and_then(|()| fs::File::open(&folder.0)?.sync_all())
+            .map_err(|error| BackupError::Io(error.to_string()))
+    });
+    if named.is_err() {
+        fs::remove_file(&temporary).ok();
     }
+    named
 }
 
 fn restore_into(from: &Path, to: &Path) -> Result<Vec<Beside>, BackupError> {
@@ -151,7 +163,15 @@ fn restore_into(from: &Path, to: &Path) -> Result<Vec<Beside>, BackupError> {
     let mut beside = Vec::new();
     for found in files.iter().map_err(redb::Error::from)? {
         let (name, bytes) = found.map_err(redb::Error::from)?;
-        beside.push((name.value().to_owned(), bytes.value().to_vec()));
+        let checked = bytes
+            .value()
+            .split_first_chunk::<{ blake3::OUT_LEN }>()
+            .filter(|(sum, bytes)| blake3::hash(bytes) == **sum)
+            .map(|(_, bytes)| bytes.to_vec());
+        let name = name.value().to_owned();
+        let checked =
+            checked.ok_or_else(|| BackupError::Damaged(format!("the file {name} in it")))?;
+        beside.push((name, checked));
     }
     Ok(beside)
 }

@@ -163,12 +163,13 @@ impl Verified {
     /// Says why it cannot be believed.
     pub fn first_seen(record: &SignedRecord) -> Result<Self, VerifyRecordError> {
         let record = decode(record)?;
-        let first = record.sequence == 0
-            && record.key == record.inception.key
-            && record.recovery_hash == record.inception.recovery_hash;
-        let signer = record.signer == record.inception.key;
+        let is_first = record.sequence == 0;
+        let by_key = record.signer == record.inception.key
+            && record.recoveries == 0
+            && record.recovery_hash == record.inception.recovery_hash
+            && (!is_first || record.key == record.inception.key);
         let recovered = *blake3::hash(&record.signer).as_bytes() == record.inception.recovery_hash;
-        if (first && signer) || (record.sequence > 0 && (signer || recovered)) {
+        if by_key || (recovered && !is_first) {
             return Ok(Self(record));
         }
         Err(VerifyRecordError::WrongSigner)
@@ -196,7 +197,10 @@ impl Verified {
             return Err(VerifyRecordError::NotNewer);
         }
         let recovered = *blake3::hash(&next.signer).as_bytes() == held.recovery_hash;
-        let by_key = next.signer == held.key && next.recoveries == held.recoveries;
+        // Whoever has the key has no say in the recovery key.
+        let by_key = next.signer == held.key
+            && next.recoveries == held.recoveries
+            && next.recovery_hash == held.recovery_hash;
         if !by_key && !recovered {
             return Err(VerifyRecordError::WrongSigner);
         }
@@ -204,7 +208,7 @@ impl Verified {
     }
 
     /// Verifies the newest record of somebody by those before it, oldest first, from the one that we
-    /// have on, if we have one.
+    /// have on, if we have one. One in between that does not follow leads nowhere, and is passed over.
     ///
     /// # Errors
     /// Says why the newest cannot be believed.
@@ -219,11 +223,8 @@ impl Verified {
                 None => Self::first_seen(record),
                 Some(known) => Self::following(record, known),
             };
-            match next {
-                Ok(next) => known = Some(next.0),
-                // We have a later one.
-                Err(VerifyRecordError::NotNewer) => {}
-                Err(error) => return Err(error),
+            if let Ok(next) = next {
+                known = Some(next.0);
             }
         }
         match &known {

@@ -11,5 +11,5 @@ mod trim;
 mod turns;
 
 pub use queue::{QUEUE_MAX, Queue};
-pub use read::{Read, read};
+pub use read::{Read, admits, lists_of, read};
 pub use turns::{Done, Effect, Input, ItemAnswer, Refused, STEPS_MAX, Table, Told, Turns};

@@ -3,7 +3,8 @@
 use super::turns::Table;
 use crate::catalog::{self, Audience as For};
 use crate::model::{
-    Answers, Call, Caller, Changes, Code, Json, Need, Problem, ServerState, Snapshot, Timestamp,
+    Answers, Bond, Call, Caller, Changes, Code, Json, Name, Need, Presented, Problem, Server, ServerId,
+    ServerState, Snapshot, Timestamp,
 };
 use crate::script::Machine;
 use crate::step::{Ended, Setting, Step};
@@ -108,6 +109,21 @@ fn may_call(
 ) -> Result<(), Problem> {
     let Some(server) = call.caller.server() else { return Ok(()) };
     let Some(entry) = snapshot.server(server)? else { return Ok(()) };
+    let may_wait = BEFORE_ADMISSION.contains(&call.command.as_str());
+    admits(&entry, setting, may_wait || is_listed(snapshot, &call.caller)?, now)
+}
+
+/// Checks that a server is neither denied nor paused, was admitted where that is asked for, and that it
+/// is a time at which it may call. `is_listed`: it is on a list of ours, so somebody has decided.
+///
+/// # Errors
+/// Says why it is told nothing.
+pub fn admits(
+    entry: &Server,
+    setting: &Setting,
+    is_listed: bool,
+    now: Timestamp,
+) -> Result<(), Problem> {
     if let Some(schedule) = &entry.schedule
         && !schedule.hold_at(now, &setting.time_zone)
     {
@@ -115,7 +131,7 @@ fn may_call(
         return Err(Problem::new(Code::OutsideSchedule, says));
     }
     let waits = setting.strangers_wait && entry.allowed == ServerState::Pending;
-    if waits && !BEFORE_ADMISSION.contains(&call.command.as_str()) && !is_listed(&call.caller) {
+    if waits && !is_listed {
         let says = "this server has not decided yet whether yours may call it";
         return Err(Problem::new(Code::ServerDenied, says)
             .hint("its operator finds the question in the inbox"));
@@ -160,12 +176,29 @@ fn may_act_for(
     }
 }
 
-/// Whether the calling server showed that it is on a list of ours: then somebody has decided.
-fn is_listed(caller: &Caller) -> bool {
-    match caller {
-        Caller::Remote { presented, .. } => !presented.is_empty(),
-        Caller::Local { .. } | Caller::Node => false,
+/// Whether the calling server showed that it is on a list of ours.
+fn is_listed(snapshot: &dyn Snapshot, caller: &Caller) -> Result<bool, Problem> {
+    let Caller::Remote { server, presented, .. } = caller else { return Ok(false) };
+    Ok(!lists_of(snapshot, *server, presented)?.is_empty())
+}
+
+/// The lists of ours that a server is on, of those whose ids it has shown.
+///
+/// # Errors
+/// A row is damaged.
+pub fn lists_of(
+    snapshot: &dyn Snapshot,
+    server: ServerId,
+    presented: &[Presented],
+) -> Result<Vec<Name>, Problem> {
+    let mut lists = Vec::new();
+    for shown in presented {
+        let row = snapshot.protection(server, &shown.list)?;
+        if trust::bond(row.as_deref(), presented) == Bond::Proven {
+            lists.extend(row.map(|row| row.list.clone()));
+        }
     }
+    Ok(lists)
 }
 
 fn not_permitted() -> Problem {

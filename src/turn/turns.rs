@@ -520,7 +520,16 @@ impl Running<'_> {
             // Its time begins now: how long it waited, over a restart too, was not its own.
             let deadline_at = self.turn.at.after_ms(crate::model::DEADLINE_DEFAULT_MS);
             job.call.deadline_at = job.call.deadline_at.max(deadline_at);
-            self.run_job(job);
+            self.run_once_more(job);
+        }
+    }
+
+    /// Runs a job that has waited: what its caller may do can have changed since.
+    fn run_once_more(&mut self, job: Job) {
+        let may = check(&self.view(), self.setting, &job.call, self.turn.at);
+        match may {
+            Ok(()) => self.run_job(job),
+            Err(problem) => self.finish(job, Err(problem)),
         }
     }
 
@@ -832,7 +841,7 @@ impl Running<'_> {
             self.finish(job, Err(Problem::new(Code::ScriptBudget, says)));
             return;
         }
-        self.run_job(job);
+        self.run_once_more(job);
     }
 
     fn forward(&mut self, mut job: Job, tell: Tell) {

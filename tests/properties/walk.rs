@@ -622,7 +622,6 @@ mod above {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use freehold::catalog::EVENTS;
     use freehold::model::{
         Answer, Code, Definition, EventKind, Job, JobStatus, Json, Key, Level, Need, Row, ServerId,
         TypeDefinition,
@@ -630,7 +629,7 @@ mod above {
     use freehold::step::{Above, above, above_default};
     use serde_json::json;
 
-    use super::{Bounds, FIXTURES, Fixture, furnished, hearer, walk};
+    use super::{Bounds, FIXTURES, Fixture, furnished, hearer};
     use crate::home::{Ended, Home, Rows, differences, on_a_machine};
 
     /// Where the type is at home. Nobody is there.
@@ -665,24 +664,24 @@ mod above {
         on_a_machine(|machine| {
             let baseline = furnished(Home::new(machine), Bounds::None);
             let mut mistakes = Vec::new();
-            for (row, fixture) in walk().filter(|(row, _)| row.kind.has_before()) {
-                let by_default = REFUSED.contains(&row.kind);
+            for fixture in FIXTURES.iter().filter(|fixture| fixture.kind.has_before()) {
+                let kind = fixture.kind;
+                let by_default = REFUSED.contains(&kind);
                 let table = [
                     ("", by_default),
                     ("above = \"refuse\"\n", true),
                     ("above = \"accept\"\n", false),
                 ];
                 for (says, refuses) in table {
-                    let listed = listed(&mut baseline.copy(), row.kind, says);
-                    let want: Listed = vec![(row.kind, None, refuses)];
+                    let listed = listed(&mut baseline.copy(), kind, says);
+                    let want: Listed = vec![(kind, None, refuses)];
                     assert_eq!(listed, want, "{says}");
 
                     let walked = walked(&baseline, fixture, listed);
 
                     let mistake = check(fixture, walked, refuses);
-                    mistakes.extend(
-                        mistake.map(|wrong| format!("{} {says}{wrong}", row.kind.as_str())),
-                    );
+                    mistakes
+                        .extend(mistake.map(|wrong| format!("{} {says}{wrong}", kind.as_str())));
                 }
             }
             assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
@@ -694,16 +693,16 @@ mod above {
         on_a_machine(|machine| {
             let baseline = furnished(Home::new(machine), Bounds::None);
             let mut mistakes = Vec::new();
-            for row in EVENTS.iter().filter(|row| row.kind.is_about_attribute()) {
-                let fixture = FIXTURES.iter().find(|fixture| fixture.kind == row.kind).unwrap();
+            for fixture in FIXTURES.iter().filter(|fixture| fixture.kind.is_about_attribute()) {
+                let kind = fixture.kind;
                 for (about, refuses) in [("level", true), ("heard", false)] {
-                    let listed = vec![(row.kind, Some(about.to_owned()), true)];
+                    let listed = vec![(kind, Some(about.to_owned()), true)];
 
                     let walked = walked(&baseline, fixture, listed);
 
                     let mistake = check(fixture, walked, refuses);
                     mistakes.extend(
-                        mistake.map(|wrong| format!("{} of {about}: {wrong}", row.kind.as_str())),
+                        mistake.map(|wrong| format!("{} of {about}: {wrong}", kind.as_str())),
                     );
                 }
             }

@@ -236,8 +236,11 @@ impl Hub {
             return;
         };
         let announced = self.peers.get(&key).and_then(|peer| peer.incarnation);
-        let stored = self.entries.get(&server).map(|entry| entry.incarnation);
-        if announced == Some(batch.lane.incarnation) && stored != announced {
+        let is_stored = self
+            .entries
+            .get(&server)
+            .is_some_and(|entry| Some(entry.incarnation) == announced && entry.key == key);
+        if !is_stored {
             // Its entry is on its way to the store; what it tells has no lane before that.
             let problem =
                 Problem::new(Code::Busy, "the hello is not stored yet").with("retry_after_ms", 50);

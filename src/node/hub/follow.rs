@@ -4,10 +4,11 @@ use serde_json::json;
 use tracing::debug;
 
 use super::{AskReply, Hub, HubMessage, root_of};
-use crate::model::{Event, Following, Head, JobId, Json, Problem, Question, ServerId, WorldId};
+use crate::model::{Event, Following, Head, JobId, Json, Name, Problem, Question, ServerId, WorldId};
 use crate::net::{self, Verdict};
 use crate::node::clock;
 use crate::post::{FeedEffect, Input as PostInput};
+use crate::turn;
 use crate::wire::{self, Gossip, Notice};
 
 /// Bytes of a gossip message above which it names only the head.
@@ -15,11 +16,20 @@ const GOSSIP_BYTES_MAX: usize = 32 * 1024;
 
 impl Hub {
     pub(super) fn show(&mut self, events: &[Event]) {
-        let inbound = &self.inbound;
-        let effects = self.feeds.happened(events, |server| inbound.shown(server).to_vec());
+        let effects = self.feeds.happened(events, |server| self.lists_of(server));
         for effect in effects {
             self.feed(effect);
         }
+    }
+
+    /// On which lists of ours a server is that follows a world; none: it may not call now, so it is not
+    /// told either.
+    fn lists_of(&self, server: ServerId) -> Option<Vec<Name>> {
+        let view = self.ground.readers.store.view().ok()?;
+        let lists = turn::lists_of(&view, server, self.inbound.shown(server)).ok()?;
+        let entry = self.entries.get(&server)?;
+        let setting = &self.ground.setting;
+        turn::admits(entry, setting, !lists.is_empty(), clock::now()).ok().map(|()| lists)
     }
 
     pub(super) fn feed(&mut self, effect: FeedEffect) {

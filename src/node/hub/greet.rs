@@ -10,7 +10,7 @@ use crate::model::{Code, Json, Problem, ServerId, Snapshot, Try, hex, peer_id_of
 use crate::net::{self, Lost};
 use crate::node::clock;
 use crate::post::Input as PostInput;
-use crate::trust::{Verified, decode_record};
+use crate::trust::{CHAIN_MAX, Record, Verified, decode_record};
 use crate::wire::{self, Hello, PROTOCOL_VERSION, Request, Response};
 
 /// How long a peer may take to say who it is, in milliseconds.
@@ -124,7 +124,8 @@ impl Hub {
     /// Another key answered where a server was dialled that we know: it may be the same one with a new
     /// key, and then its records say so.
     fn look_who_is_there(&mut self, key: [u8; 32], other: [u8; 32], tries: &[Try]) {
-        let is_known = self.entries.values().any(|entry| entry.key == key);
+        let is_known = self.entries.values().any(|entry| entry.key == key)
+            || self.ground.pinned.iter().any(|pinned| pinned.key == key);
         if is_known
             && other != self.ground.setting.keys.public()
             && !self.peers.contains_key(&other)
@@ -175,7 +176,9 @@ impl Hub {
     pub(super) fn met(&mut self, key: [u8; 32], server: ServerId, address: &str, hello: &Hello) {
         let now = clock::now();
         let before = self.entries.get(&server).map(|entry| entry.key);
-        for pinned in self.ground.pinned.iter_mut().filter(|pinned| Some(pinned.key) == before) {
+        let signers = signers(hello);
+        let was = |key: &[u8; 32]| Some(*key) == before || signers.contains(key);
+        for pinned in self.ground.pinned.iter_mut().filter(|pinned| was(&pinned.key)) {
             // It may have a new key: that is the peer which is redialled from now on.
             pinned.key = key;
         }
@@ -312,6 +315,16 @@ impl Hub {
             self.command(net::Command::Close(key));
         }
     }
+}
+
+/// The keys that signed records of a peer that was verified: each has said itself whose it is. A key that
+/// is only named in a record has said nothing.
+fn signers(hello: &Hello) -> Vec<[u8; 32]> {
+    let id = |record: &Record| record.server_id();
+    let records = hello.earlier.iter().take(CHAIN_MAX).chain([&hello.record]);
+    let records: Vec<Record> = records.filter_map(|record| decode_record(record).ok()).collect();
+    let newest = records.last().and_then(id);
+    records.iter().filter(|record| id(record) == newest).map(|record| record.signer).collect()
 }
 
 /// The address of a peer's connection.
