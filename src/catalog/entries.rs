@@ -329,7 +329,10 @@ pub const COMMANDS: &[Command] = &[
         about: "The node has lost contact with a server: its people leave, and ours come home.",
         mode: Mode::Change,
         audience: Audience::Node,
-        args: &[arg("server", "its id", ArgKind::Text)],
+        args: &[
+            arg("server", "its id", ArgKind::Text),
+            optional("announced", "it said that it goes", ArgKind::Flag),
+        ],
         results: &[],
     },
     Command {
@@ -1689,7 +1692,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "move.piece",
         short: None,
-        about: "A piece of what a server is about to offer.",
+        about: "A piece of what a server has offered.",
         mode: Mode::Change,
         audience: Audience::Server,
         args: &[
@@ -1708,7 +1711,6 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg("transfer", "its id", ArgKind::Text),
             arg("called", "what it is called", ArgKind::Text),
-            arg("type_name", "what it is made from", ArgKind::Text),
             arg("into", "the world", ArgKind::Text),
             arg("owner", "its owner's record, hex", ArgKind::File),
             arg("hash", "blake3 of the content, hex", ArgKind::Text),

@@ -1,6 +1,7 @@
 //! `freehold world enter` at a terminal: the room as text, what happens in it, and a line to type in.
 
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -26,6 +27,11 @@ go EXIT or WORLD        through an exit, or into another world
 back                    where you came from
 home                    into your own world
 quit                    leave this program; you stay where you are";
+
+/// How often it is looked whether one has arrived, at most.
+const LOOKS_MAX: u32 = 40;
+/// The pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether there is somebody to talk with.
 pub(super) fn is_possible(globals: &Globals) -> bool {
@@ -97,8 +103,8 @@ fn show(event: &Json, world: &str) -> bool {
             let at = value.get("position").cloned().unwrap_or_default();
             format!("{who} goes to {} {}", text(at.get("x")), text(at.get("y")))
         }
-        "set_element_added" => "somebody comes in".to_owned(),
-        "set_element_removed" => "somebody leaves".to_owned(),
+        "avatar_came" => format!("{who} comes in"),
+        "avatar_left" => format!("{who} leaves"),
         "value_change" => {
             format!("{} is {} now", text(event.get("attribute")), text(event.get("value")))
         }
@@ -162,8 +168,8 @@ impl Walk {
             ("go", [to]) => {
                 let exit = self.exit_named(to).await?;
                 let to = exit.unwrap_or_else(|| (*to).to_owned());
-                self.call("world.enter", json!({"world": to})).await?;
-                self.look().await?;
+                let entered = self.call("world.enter", json!({"world": to})).await?;
+                self.arrive(&entered).await?;
             }
             ("back", _) => self.leave(json!({})).await?,
             ("home", _) => self.leave(json!({"own": true})).await?,
@@ -178,7 +184,19 @@ impl Walk {
     }
 
     async fn leave(&mut self, args: Json) -> Result<(), Problem> {
-        self.call("world.leave", args).await?;
+        let left = self.call("world.leave", args).await?;
+        self.arrive(&left).await
+    }
+
+    /// Shows the room into which one has come, once the node knows of it too.
+    async fn arrive(&mut self, entered: &Json) -> Result<(), Problem> {
+        for _ in 0..LOOKS_MAX {
+            let room = self.call("world.look", json!({})).await?;
+            if room.get("id") == entered.get("id") {
+                break;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         self.look().await
     }
 

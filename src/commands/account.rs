@@ -114,6 +114,7 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
             .hint("destroy them first, or give them away: freehold element give")
             .into());
     }
+    super::avatar::forget(step, id)?;
     step.change(Key::Account(id), None)?;
     step.change(Key::AccountName(account.name.key()), None)?;
     step.change(Key::Secret(id), None)?;

@@ -15,6 +15,8 @@ use crate::step::{Actor, Halt, Step};
 
 /// People of other servers in our worlds at most.
 const GUESTS_MAX: usize = 1_000;
+/// People of one other server in our worlds at most.
+const GUESTS_OF_SERVER_MAX: usize = 250;
 /// Accounts whose whereabouts are looked through.
 const PRESENCES_MAX: usize = 10_000;
 /// Things that a look shows at most.
@@ -49,7 +51,7 @@ fn name_of(step: &Step<'_>, world: &World) -> Result<String, Halt> {
 pub(super) fn enter(step: &mut Step<'_>) -> Result<Json, Halt> {
     let account = step.acting()?;
     let text = step.word("world").to_owned();
-    let text = portal(step, &text)?.unwrap_or(text);
+    let text = portal(step, account.id, &text)?.unwrap_or(text);
     match step.world_elsewhere(&text)? {
         Some((server, name)) => ask_in(step, &account, server, &name),
         None => {
@@ -59,9 +61,26 @@ pub(super) fn enter(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
 }
 
-/// Where an element leads, if it is a way to a world.
-fn portal(step: &mut Step<'_>, text: &str) -> Result<Option<String>, Halt> {
-    let Ok(element) = step.element_here(text) else { return Ok(None) };
+/// Where an element leads, if it is a way to a world: by its name where the account is, or by its place.
+fn portal(step: &mut Step<'_>, account: AccountId, text: &str) -> Result<Option<String>, Halt> {
+    let element = match presence_of(step, account)?.place {
+        _ if text.contains(['/', '@']) => step.element_here(text).ok(),
+        Whereabouts::Here(world) => {
+            let name = Key::ElementName(world, crate::model::name_key(text));
+            match step.stored().id_at(name)?.map(ElementId::from_bytes) {
+                Some(id) => step.stored().element(world, id)?,
+                None => None,
+            }
+        }
+        Whereabouts::There { server, world, .. } => {
+            let room = look_there(step, server, world)?;
+            let exits = room.get("exits").and_then(Json::as_array).into_iter().flatten();
+            let mut called = exits.filter(|exit| exit.get("name").is_some_and(|name| name == text));
+            return Ok(called.find_map(|exit| exit.get("to")?.as_str().map(str::to_owned)));
+        }
+        Whereabouts::Nowhere => None,
+    };
+    let Some(element) = element else { return Ok(None) };
     match step.read_value(Actor::Caller, &element, PORTAL) {
         Ok(reading) => Ok(reading.value.as_str().map(str::to_owned)),
         Err(Halt::Problem(_)) => Ok(None),
@@ -75,8 +94,15 @@ fn ask_in(
     server: ServerId,
     world: &str,
 ) -> Result<Json, Halt> {
+    expect(step, account.id, server)?;
     let args = json!({"record": visit::record_of(step, account.id)?, "into": world});
     Err(step.forward(server, "avatar.enter", args)?)
+}
+
+/// Notes that a server is asked to let one of ours in: it may say so from now on.
+fn expect(step: &mut Step<'_>, account: AccountId, server: ServerId) -> Result<(), Halt> {
+    let presence = presence_of(step, account)?;
+    keep(step, Presence { asked: Some((server, step.now)), ..presence })
 }
 
 /// Puts the avatar of one of ours into a world of ours.
@@ -163,8 +189,14 @@ pub(super) fn placed(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let (account, world) = account_and_world(step)?;
     let account = step.account_here(&account.to_string())?;
-    let name = step.word("name").to_owned();
+    let name: String = step.word("name").chars().filter(|c| !c.is_control()).take(129).collect();
     let presence = presence_of(step, account.id)?;
+    if !presence.is_expected_at(server.id, step.now) || step.stored().world(world)?.is_some() {
+        let args = json!({"account": account.id, "world": world});
+        let tell = step.tell_of(server.id, "avatar.leave", args)?;
+        step.tell(tell);
+        return Ok(json!({"id": account.id}));
+    }
     let place = Whereabouts::There { server: server.id, world, name };
     if presence.place != place {
         let same_server =
@@ -183,17 +215,33 @@ fn account_and_world(step: &Step<'_>) -> Result<(AccountId, WorldId), Halt> {
     Ok((account, step.word("world").parse().map_err(|_| bad("world"))?))
 }
 
-/// Another server has put one of ours out.
+/// Another server had lost contact with us, and one of ours does not stand there any more: they go there
+/// again, now that it can be heard.
 pub(super) fn put_out(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let (account, world) = account_and_world(step)?;
     if let Some(presence) = step.stored().presence(account)?
-        && matches!(&presence.place, Whereabouts::There { server: at, world: held, .. }
-            if *at == server.id && *held == world)
+        && let Whereabouts::There { server: at, world: held, name } = &presence.place
+        && *at == server.id
+        && *held == world
     {
-        come_home(step, &presence, None)?;
+        go_again(step, account, server.id, name)?;
     }
     Ok(json!({"id": account}))
+}
+
+/// Asks a server to let somebody in who is or was there.
+fn go_again(
+    step: &mut Step<'_>,
+    account: AccountId,
+    server: ServerId,
+    world: &str,
+) -> Result<(), Halt> {
+    expect(step, account, server)?;
+    let args = json!({"record": visit::record_of(step, account)?, "into": world});
+    let tell = step.tell_of(server, "avatar.enter", args)?;
+    step.tell(tell);
+    Ok(())
 }
 
 /// One of ours comes home from a server that is away; the visit is remembered.
@@ -207,7 +255,7 @@ fn come_home(
     let home = Presence { place: place.clone(), returns, since: step.now, ..presence.clone() };
     if let Whereabouts::Here(id) = place {
         let world = world_by_id(step, id)?;
-        let stood = stand_in(step, account.id, account.name.as_str(), &world);
+        let stood = step.unasked(|step| stand_in(step, account.id, account.name.as_str(), &world));
         // Their own world may refuse them: then they are nowhere.
         if matches!(stood, Err(Halt::Problem(_))) {
             return keep(step, Presence { place: Whereabouts::Nowhere, ..home });
@@ -235,8 +283,20 @@ pub(super) fn away(step: &mut Step<'_>) -> Result<Json, Halt> {
         .word("server")
         .parse()
         .map_err(|_| Problem::new(Code::Usage, "the server's id is none"))?;
+    // It may be back again, and what was to be done about that have come first.
+    if step.arg("announced") == &Json::Bool(true) || !step.stored().contact(id).connected {
+        part(step, id)?;
+    }
+    Ok(json!({"id": id}))
+}
+
+/// Parts with a server: its people leave our worlds, and ours come home from its own.
+pub(super) fn part(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
     for guest in guests(step)?.iter().filter(|guest| guest.home == id) {
         remove_guest(step, guest)?;
+        let args = json!({"account": guest.account, "world": guest.world});
+        let tell = step.tell_of(id, "avatar.gone", args)?;
+        step.tell(tell);
     }
     for presence in presences(step)? {
         if let Whereabouts::There { server, name, .. } = &presence.place
@@ -245,24 +305,35 @@ pub(super) fn away(step: &mut Step<'_>) -> Result<Json, Halt> {
             come_home(step, &presence, Some((*server, name.clone())))?;
         }
     }
-    Ok(json!({"id": id}))
+    Ok(())
 }
 
-/// A server is back: those of ours whose visit was broken off go there again.
+/// An account is removed: its avatar leaves wherever it is.
+pub(super) fn forget(step: &mut Step<'_>, account: AccountId) -> Result<(), Halt> {
+    if let Some(presence) = step.stored().presence(account)? {
+        leave_place(step, &presence)?;
+        step.change(Key::Presence(account), None)?;
+    }
+    Ok(())
+}
+
+/// A server is back: those of ours whose visit was broken off go there again, and those who still are
+/// there say so: it may have been started anew.
 pub(super) fn back(step: &mut Step<'_>) -> Result<Json, Halt> {
     let id: ServerId = step
         .word("server")
         .parse()
         .map_err(|_| Problem::new(Code::Usage, "the server's id is none"))?;
     for presence in presences(step)? {
-        let Some((server, world)) = presence.returns.clone().filter(|(server, _)| *server == id)
-        else {
-            continue;
+        let broken_off = presence.returns.clone();
+        let stands = match &presence.place {
+            Whereabouts::There { server, name, .. } => Some((*server, name.clone())),
+            Whereabouts::Here(_) | Whereabouts::Nowhere => None,
         };
-        let args = json!({"record": visit::record_of(step, presence.account)?, "into": world});
-        let tell = step.tell_of(server, "avatar.enter", args)?;
-        step.tell(tell);
-        keep(step, Presence { returns: None, ..presence.as_ref().clone() })?;
+        if let Some((server, world)) = broken_off.or(stands).filter(|(server, _)| *server == id) {
+            keep(step, Presence { returns: None, ..presence.as_ref().clone() })?;
+            go_again(step, presence.account, server, &world)?;
+        }
     }
     Ok(json!({"id": id}))
 }
@@ -302,13 +373,15 @@ pub(super) fn let_in(step: &mut Step<'_>) -> Result<Json, Halt> {
     let text = step.word("into");
     let world = step.world(Some(text)).map_err(|_| crate::step::not_offered(text))?;
     let held = step.stored().guest(known.account)?;
-    if let Some(held) = &held {
-        stand_out(step, held.account, held.world)?;
-    } else if guests(step)?.len() >= GUESTS_MAX {
-        let says = format!("at most {GUESTS_MAX} people of other servers are let in here");
-        return Err(Problem::new(Code::OverLimit, says).into());
+    let stays = held.as_ref().is_some_and(|held| held.world == world.id);
+    if !stays {
+        if let Some(held) = &held {
+            stand_out(step, held.account, held.world)?;
+        } else {
+            check_room(step, home.id)?;
+        }
+        stand_in(step, known.account, &known.name, &world)?;
     }
-    stand_in(step, known.account, &known.name, &world)?;
     let guest = Guest {
         account: known.account,
         home: home.id,
@@ -328,6 +401,19 @@ pub(super) fn let_in(step: &mut Step<'_>) -> Result<Json, Halt> {
         "called": known.name,
         "server": step.setting.name,
     }))
+}
+
+/// Checks that there is room for one more guest.
+fn check_room(step: &Step<'_>, home: ServerId) -> Result<(), Halt> {
+    let here = guests(step)?;
+    let of_home = here.iter().filter(|guest| guest.home == home).count();
+    if here.len() < GUESTS_MAX && of_home < GUESTS_OF_SERVER_MAX {
+        return Ok(());
+    }
+    let says = format!(
+        "at most {GUESTS_MAX} people of other servers are let in here, and {GUESTS_OF_SERVER_MAX} of one"
+    );
+    Err(Problem::new(Code::OverLimit, says).into())
 }
 
 /// Somebody of another server leaves.
@@ -384,9 +470,11 @@ fn stand_in(
         chain: Vec::new(),
         home: None,
     };
-    let avatar = step.take_over(avatar)?;
-    step.make_set(&definer)?;
-    step.admit(&definer, &avatar)
+    step.in_event(|step| {
+        let avatar = step.take_over(avatar)?;
+        step.make_set(&definer)?;
+        step.admit(&definer, &avatar)
+    })
 }
 
 /// Takes an avatar out of a world: nobody can keep it, and who stands there is told.
@@ -427,15 +515,18 @@ pub(super) fn look(step: &mut Step<'_>) -> Result<Json, Halt> {
             .hint("go into one with: freehold world enter WORLD")
             .into()),
         Whereabouts::Here(id) => seen(step, id),
-        Whereabouts::There { server, world, .. } => {
-            let args = json!({"at": world});
-            let about = world.to_string();
-            let mut answer = step.ask_server(server, "world.look", &about, args, None)??;
-            let known = step.stored().server(server)?;
-            answer["server"] = json!(known.map(|known| known.name.to_string()));
-            Ok(answer)
-        }
+        Whereabouts::There { server, world, .. } => look_there(step, server, world),
     }
+}
+
+/// What is in a world of another server, as it says.
+fn look_there(step: &mut Step<'_>, server: ServerId, world: WorldId) -> Result<Json, Halt> {
+    let args = json!({"at": world});
+    let mut answer =
+        step.ask_server(server, "world.look", &world.to_string(), args, None)??;
+    let known = step.stored().server(server)?;
+    answer["server"] = json!(known.map(|known| known.name.to_string()));
+    Ok(answer)
 }
 
 fn seen(step: &mut Step<'_>, id: WorldId) -> Result<Json, Halt> {

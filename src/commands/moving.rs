@@ -17,15 +17,17 @@ use crate::presence::{
     GiverHears, GiverWishes, PIECE_BYTES_MAX, Package, Packed, ReceiverHears, ReceiverWishes,
     THINGS_MAX, giver, is_newer, receiver,
 };
-use crate::step::{Halt, Step, Verdict, above, outward_definition};
+use crate::step::{Halt, Step, Verdict, above, check_acts, is_system_type, outward_definition};
 use crate::trust::{DeedClaim, DeedKind, decode_record, issue_deed, verify_deed};
 
 /// Pieces of one transfer at most.
-const PIECES_MAX: u64 = 128;
+const PIECES_MAX: u32 = 128;
 /// Transfers that one server has open here at most.
 const OPEN_MAX: usize = 64;
 /// Transfers that are looked through.
-const TRANSFERS_MAX: usize = 10_000;
+const TRANSFERS_MAX: usize = 100_000;
+/// More moves than any thing makes.
+const EPOCH_MAX: u64 = 1 << 53;
 /// Signed words that a thing carries at most; the oldest go first.
 const CHAIN_MAX: usize = 64;
 
@@ -100,6 +102,7 @@ pub(super) fn start(step: &mut Step<'_>) -> Result<Json, Halt> {
         let says = "say where to: ACCOUNT@SERVER/WORLD, ACCOUNT/WORLD, or --cancel";
         return Err(Problem::new(Code::Usage, says).into());
     };
+    check_acts(&element)?;
     put_down(step, &element, to)
 }
 
@@ -180,6 +183,9 @@ fn offer_to(
 ) -> Result<Json, Halt> {
     let known = step.server(&server.to_string())?;
     let things = things_of(step, element)?;
+    for thing in &things {
+        check_acknowledged(step, thing)?;
+    }
     let id = TransferId::at(step.now, step.random());
     let data = json!({"old": element.owner, "new": server});
     let subjects: Vec<_> =
@@ -195,15 +201,10 @@ fn offer_to(
     }
     let (pieces, hash) =
         package.write().map_err(|mistake| Problem::new(Code::OverLimit, mistake.to_string()))?;
-    for (number, piece) in pieces.iter().enumerate() {
-        told(step, server, "move.piece", json!({"transfer": id, "number": number, "data": piece}))?;
-    }
     let called = element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
-    let held_type = step.type_of(element.type_id)?;
     let offer = json!({
         "transfer": id,
         "called": called,
-        "type_name": held_type.definition.name,
         "into": world,
         "owner": visit::record_of(step, element.owner)?,
         "hash": hex(&hash),
@@ -211,6 +212,9 @@ fn offer_to(
         "sealed": sealed,
     });
     told(step, server, "move.offer", offer)?;
+    for (number, piece) in pieces.iter().enumerate() {
+        told(step, server, "move.piece", json!({"transfer": id, "number": number, "data": piece}))?;
+    }
     for thing in &things {
         step.rest(thing, Some(Rest::Moving(id)), thing.epoch + 1)?;
     }
@@ -234,6 +238,22 @@ fn offer_to(
     json["server"] = json!(known.name);
     store(step, transfer)?;
     Ok(json)
+}
+
+/// Checks that whoever gave us a thing has stored that: until then they may take it back.
+fn check_acknowledged(step: &Step<'_>, thing: &Element) -> Result<(), Halt> {
+    let Some(word) = thing.chain.last() else { return Ok(()) };
+    let claim = verify_deed(word, DeedKind::Receipt, &step.setting.keys.public()).ok();
+    let transfer = match claim {
+        Some(claim) => step.stored().transfer(claim.transfer)?,
+        None => None,
+    };
+    let is_open = |held: &Arc<Transfer>| held.role == TransferRole::Receiver && !held.acknowledged;
+    if transfer.as_ref().is_some_and(is_open) {
+        let says = "the server that gave it has not answered yet that it knows of that";
+        return Err(Problem::new(Code::Conflict, says).hint("try again when it is online").into());
+    }
+    Ok(())
 }
 
 /// One thing as it is sent, and what of it is kept here.
@@ -456,22 +476,57 @@ fn thaw(step: &mut Step<'_>, transfer: &Transfer, by: u64) -> Result<(), Halt> {
 
 // The receiver.
 
-/// A piece of what another server is about to offer.
-pub(super) fn piece(step: &mut Step<'_>) -> Result<Json, Halt> {
+/// Another server offers things for a world here; their content follows in pieces.
+pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
-    super::share::check_trusted(step, &server)?;
     let id = transfer_id(step)?;
-    let number = step.arg("number").as_u64().filter(|number| *number < PIECES_MAX);
-    let number = number.ok_or_else(|| bad("piece's number"))?;
-    let data = step.word("data");
-    if data.len() > PIECE_BYTES_MAX || step.stored().transfer(id)?.is_some() {
-        return Err(bad("piece"));
+    if let Some(held) = step.stored().transfer(id)? {
+        return Ok(json!({"state": held.state}));
     }
-    if number == 0 {
-        check_open(step, server.id)?;
+    match offered(step, &server, id) {
+        Ok(transfer) => {
+            store(step, transfer)?;
+            Ok(json!({"state": TransferState::Offered}))
+        }
+        Err(Halt::Problem(problem)) => {
+            let args = json!({"transfer": id, "reason": problem.says});
+            told(step, server.id, "move.refused", args)?;
+            Ok(json!({"state": TransferState::Refused}))
+        }
+        Err(halt) => Err(halt),
     }
-    step.put(Key::Piece(id, number), Row::Piece(Arc::new(data.to_owned())))?;
-    Ok(json!({"number": number}))
+}
+
+/// The receiver's end of an offer of which no content has come yet.
+fn offered(step: &mut Step<'_>, server: &Server, id: TransferId) -> Result<Transfer, Halt> {
+    super::share::check_trusted(step, server)?;
+    check_open(step, server.id)?;
+    let world = step.world(Some(step.word("into")))?;
+    let record = visit::record_in(step, "owner")?;
+    visit::know(step, server, &record, PermissionState::Known, None)?;
+    let hash: [u8; 32] = unhex(step.word("hash"))
+        .and_then(|hash| hash.try_into().ok())
+        .ok_or_else(|| bad("hash"))?;
+    let pieces = step.arg("pieces").as_u64().and_then(|pieces| u32::try_from(pieces).ok());
+    let pieces = pieces.filter(|pieces| (1..=PIECES_MAX).contains(pieces));
+    let sealed: Sealed =
+        serde_json::from_value(step.arg("sealed").clone()).map_err(|_| bad("seal"))?;
+    Ok(Transfer {
+        id,
+        role: TransferRole::Receiver,
+        state: TransferState::Offered,
+        other: server.id,
+        account: world.owner,
+        called: step.word("called").chars().filter(|c| !c.is_control()).take(64).collect(),
+        into: world.id.to_string(),
+        things: Vec::new(),
+        sealed,
+        pieces: pieces.ok_or_else(|| bad("number of pieces"))?,
+        hash,
+        acknowledged: false,
+        since: step.now,
+        reason: None,
+    })
 }
 
 /// Checks that a server has not too much open here.
@@ -482,79 +537,70 @@ fn check_open(step: &Step<'_>, server: ServerId) -> Result<(), Halt> {
             && held.state == TransferState::Offered
     };
     if transfers(step)?.iter().filter(open).count() >= OPEN_MAX {
-        return Err(Problem::new(Code::Busy, "too many offers wait for an answer here")
-            .with("retry_after_ms", 3_600_000)
-            .into());
+        let says = "too many offers wait for an answer here";
+        return Err(Problem::new(Code::OverLimit, says).into());
     }
     Ok(())
 }
 
-/// Another server offers things for a world here.
-pub(super) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
+/// A piece of what a server has offered. With the last one it is decided about.
+pub(super) fn piece(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
-    super::share::check_trusted(step, &server)?;
-    let id = transfer_id(step)?;
-    if let Some(held) = step.stored().transfer(id)? {
-        return Ok(json!({"state": held.state}));
+    let number = step.arg("number").as_u64().ok_or_else(|| bad("piece's number"))?;
+    let data = step.word("data");
+    let open = taken(step, server.id)?.filter(|held| {
+        held.state == TransferState::Offered && number < u64::from(held.pieces)
+    });
+    // What was refused meanwhile needs no content.
+    let Some(transfer) = open else { return Ok(json!({"number": number})) };
+    if data.len() > PIECE_BYTES_MAX {
+        return Err(bad("piece"));
     }
-    match received(step, &server, id) {
-        Ok((transfer, world)) => {
-            let first = transfer.things.first().map(|thing| thing.element);
+    step.put(Key::Piece(transfer.id, number), Row::Piece(Arc::new(data.to_owned())))?;
+    if number + 1 == u64::from(transfer.pieces) && transfer.things.is_empty() {
+        arrived(step, &server, &transfer)?;
+    }
+    Ok(json!({"number": number}))
+}
+
+/// All of the content is here: it is checked, and decided about.
+fn arrived(step: &mut Step<'_>, server: &Server, transfer: &Transfer) -> Result<(), Halt> {
+    let decided = match received(step, server, transfer) {
+        Ok((transfer, package)) => {
             store(step, transfer.clone())?;
-            decide(step, &server, &transfer, &world, first)
-        }
-        Err(Halt::Problem(problem)) => {
-            forget_pieces(step, id)?;
-            let reason = problem.says;
-            told(step, server.id, "move.refused", json!({"transfer": id, "reason": reason}))?;
-            Ok(json!({"state": TransferState::Refused}))
+            decide(step, server, &transfer, &package)
         }
         Err(halt) => Err(halt),
+    };
+    match decided {
+        Err(Halt::Problem(problem)) => {
+            let reason = match problem.code {
+                Code::ScriptFailed | Code::ScriptBudget => "a rule of the world failed".to_owned(),
+                _ => problem.says,
+            };
+            hear(step, transfer, ReceiverHears::No, Some(reason)).map(|_| ())
+        }
+        decided => decided.map(|_| ()),
     }
 }
 
-/// Checks what was offered, and makes the receiver's end of it.
+/// Checks what was offered, and notes the things.
 fn received(
-    step: &mut Step<'_>,
+    step: &Step<'_>,
     server: &Server,
-    id: TransferId,
-) -> Result<(Transfer, Arc<World>), Halt> {
-    let world = step.world(Some(step.word("into")))?;
-    let record = visit::record_in(step, "owner")?;
-    visit::know(step, server, &record, PermissionState::Known, None)?;
-    let hash: [u8; 32] = unhex(step.word("hash"))
-        .and_then(|hash| hash.try_into().ok())
-        .ok_or_else(|| bad("hash"))?;
-    let pieces = step.arg("pieces").as_u64().filter(|pieces| (1..=PIECES_MAX).contains(pieces));
-    let pieces = pieces.ok_or_else(|| bad("number of pieces"))?;
-    let package = content(step, id, pieces, &hash)?;
+    transfer: &Transfer,
+) -> Result<(Transfer, Package), Halt> {
+    let package = content(step, transfer)?;
     let mut things = Vec::new();
     for packed in &package.things {
-        things.push(checked(step, server, id, packed)?);
+        things.push(checked(step, server, transfer.id, packed)?);
     }
-    let sealed: Sealed =
-        serde_json::from_value(step.arg("sealed").clone()).map_err(|_| bad("seal"))?;
-    let transfer = Transfer {
-        id,
-        role: TransferRole::Receiver,
-        state: TransferState::Offered,
-        other: server.id,
-        account: world.owner,
-        called: step.word("called").chars().take(64).collect(),
-        into: world.id.to_string(),
-        things,
-        sealed,
-        pieces: u32::try_from(pieces).unwrap_or(u32::MAX),
-        hash,
-        acknowledged: false,
-        since: step.now,
-        reason: None,
-    };
-    Ok((transfer, world))
+    Ok((Transfer { things, ..transfer.clone() }, package))
 }
 
-fn content(step: &Step<'_>, id: TransferId, pieces: u64, hash: &[u8; 32]) -> Result<Package, Halt> {
-    let rows = step.stored().rows(&Key::Piece(id, 0), &Key::Piece(id, pieces - 1), 1 << 10)?;
+fn content(step: &Step<'_>, transfer: &Transfer) -> Result<Package, Halt> {
+    let last = Key::Piece(transfer.id, u64::from(transfer.pieces - 1));
+    let rows = step.stored().rows(&Key::Piece(transfer.id, 0), &last, PIECES_MAX as usize)?;
     let texts: Vec<String> = rows
         .into_iter()
         .filter_map(|(_, row)| match row {
@@ -562,7 +608,7 @@ fn content(step: &Step<'_>, id: TransferId, pieces: u64, hash: &[u8; 32]) -> Res
             _ => None,
         })
         .collect();
-    Package::read(&texts, hash)
+    Package::read(&texts, &transfer.hash)
         .map_err(|mistake| Problem::new(Code::BadBody, mistake.to_string()).into())
 }
 
@@ -589,15 +635,39 @@ fn checked(
     let Some(held) = step.stored().element_type(packed.type_id)? else {
         return Err(refused("the type of a thing is not known here: share it first".to_owned()));
     };
-    let is_from_home = held.home.is_none_or(|home| home == server.id);
-    let is_known = is_from_home || held.home.is_some();
-    if !is_known || packed.chain.len() > CHAIN_MAX {
-        return Err(refused("the type of a thing is not known here".to_owned()));
+    if packed.chain.len() > CHAIN_MAX || packed.epoch >= EPOCH_MAX {
+        return Err(refused("the thing has moved more often than can be".to_owned()));
     }
+    if is_system_type(held.id) {
+        return Err(refused("it stands for something, and stays with that".to_owned()));
+    }
+    let was_ours = step.stored().moved(packed.element)?;
+    // Of a type of ours others have what we gave them, or sent them the type for.
+    let is_theirs = held.home.is_some()
+        || was_ours.is_some()
+        || step.stored().at(Key::TypeHolder(held.id, server.id))?.is_some();
+    if !is_theirs {
+        return Err(refused("the type of a thing is ours, and not for that server".to_owned()));
+    }
+    let words: Vec<Vec<u8>> = packed.chain.iter().filter_map(|word| unhex(word)).collect();
     for element in step.elements_with_id(packed.element)? {
-        if element.home.is_none() && !is_newer(packed.epoch, element.epoch) {
+        let gave_away = |word: &Vec<u8>| {
+            own_deed(step, word).is_some_and(|claim| {
+                claim.element == element.id && is_newer(claim.epoch, element.epoch)
+            })
+        };
+        // Our store may have gone back: then our own word says that it was given away.
+        if element.home.is_none()
+            && (step.is_stand_in(&element) || !words.iter().any(gave_away))
+        {
             return Err(refused("the thing is ours already".to_owned()));
         }
+    }
+    if let Some(moved) = was_ours
+        && moved.server != server.id
+        && !leads_to(step, &words, &moved, packed.element, server.id)?
+    {
+        return Err(refused("its deeds do not lead from us to that server".to_owned()));
     }
     Ok(Moving {
         element: packed.element,
@@ -609,18 +679,42 @@ fn checked(
     })
 }
 
+/// Whether the signed words of a thing lead from the server that we gave it to, to another.
+fn leads_to(
+    step: &Step<'_>,
+    words: &[Vec<u8>],
+    moved: &Moved,
+    element: ElementId,
+    server: ServerId,
+) -> Result<bool, Halt> {
+    let (mut holder, mut epoch) = (moved.server, moved.epoch);
+    for word in words {
+        let Some(known) = step.stored().server(holder)? else { return Ok(false) };
+        let claim = verify_deed(word, DeedKind::Deed, &known.key).ok();
+        let next = claim.filter(|claim| {
+            claim.element == element && claim.giver == holder && is_newer(claim.epoch, epoch)
+        });
+        if let Some(claim) = next {
+            (holder, epoch) = (claim.receiver, claim.epoch);
+        }
+    }
+    Ok(holder == server)
+}
+
 /// Lets the world decide, else the person who owns it.
 fn decide(
     step: &mut Step<'_>,
     server: &Server,
     transfer: &Transfer,
-    world: &World,
-    first: Option<ElementId>,
+    package: &Package,
 ) -> Result<Json, Halt> {
+    let world = step.world(Some(&transfer.into))?;
+    let first = package.things.first().ok_or_else(|| bad("content"))?;
+    let type_name = step.type_of(first.type_id)?.definition.name.clone();
     let data = json!({
-        "element": first,
+        "element": first.element,
         "name": transfer.called,
-        "type": step.word("type_name"),
+        "type": type_name,
         "server": server.id,
         "sealed": transfer.sealed.is_sealed(),
     });
@@ -632,7 +726,7 @@ fn decide(
         Verdict::Yes => hear(step, transfer, ReceiverHears::Yes, None),
         Verdict::No(problem) => hear(step, transfer, ReceiverHears::No, Some(problem.says)),
         Verdict::Open => {
-            ask_owner(step, server, transfer, world)?;
+            ask_owner(step, server, transfer, &world, &type_name)?;
             Ok(json!({"state": transfer.state}))
         }
     }
@@ -643,6 +737,7 @@ fn ask_owner(
     server: &Server,
     transfer: &Transfer,
     world: &World,
+    type_name: &Name,
 ) -> Result<(), Halt> {
     super::inbox::check_room(step, server.id)?;
     let count = transfer.things.len();
@@ -656,11 +751,8 @@ fn ask_owner(
         String::new()
     };
     let asks = format!(
-        "{} offers you '{}' ({}){more} for your world '{}'{sealed}",
-        server.name,
-        transfer.called,
-        step.word("type_name"),
-        world.name,
+        "{} offers you '{}' ({type_name}){more} for your world '{}'{sealed}",
+        server.name, transfer.called, world.name,
     );
     let entry = InboxEntry {
         id: question_of(transfer.id),
@@ -740,10 +832,13 @@ fn forget_pieces(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
 
 /// The things are ours from here on.
 fn own(step: &mut Step<'_>, transfer: &mut Transfer) -> Result<(), Halt> {
-    let package = content(step, transfer.id, u64::from(transfer.pieces), &transfer.hash)?;
+    let package = content(step, transfer)?;
     let world = step.world(Some(&transfer.into))?;
+    let giver = step.server(&transfer.other.to_string())?;
     let mut owned = Vec::new();
     for (packed, thing) in package.things.iter().zip(transfer.things.iter_mut()) {
+        // It may have been offered long ago.
+        checked(step, &giver, transfer.id, packed)?;
         let claim = DeedClaim {
             element: thing.element,
             epoch: thing.epoch,
@@ -755,7 +850,7 @@ fn own(step: &mut Step<'_>, transfer: &mut Transfer) -> Result<(), Halt> {
         let receipt = issue_deed(&step.setting.keys, DeedKind::Receipt, &claim);
         thing.receipt = Some(receipt.clone().into());
         thing.world = world.id;
-        owned.push(step.take_over(unpacked(step, packed, &world, &receipt)?)?);
+        owned.push(step.take_over(unpacked(step, &giver, packed, &world, &receipt)?)?);
     }
     for packed in &package.things {
         step.rebuild_set(world.id, packed.element, packed.members.as_deref(), &packed.children)?;
@@ -768,13 +863,25 @@ fn own(step: &mut Step<'_>, transfer: &mut Transfer) -> Result<(), Halt> {
 /// A thing as it will stand here.
 fn unpacked(
     step: &Step<'_>,
+    giver: &Server,
     packed: &Packed,
     world: &World,
     receipt: &[u8],
 ) -> Result<Element, Halt> {
     let held = step.type_of(packed.type_id)?;
     let mut values = kept_here(step, packed.element)?;
-    values.extend(packed.values.clone());
+    let mut sent = packed.values.clone();
+    if held.home.is_none() {
+        // Of a type of ours they say no more than they may see, and nothing of what stayed here.
+        let level = step.level_for(&held, giver.id)?;
+        let shown = outward_definition(&held, level);
+        sent.retain(|name, _| {
+            shown.attributes.get(name).is_some_and(|attribute| attribute.read >= level)
+        });
+    }
+    for (name, value) in sent {
+        values.entry(name).or_insert(value);
+    }
     // Of what came, only what the type allows is taken.
     values.retain(|name, value| {
         held.definition
@@ -835,9 +942,10 @@ fn say_accepted(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
 /// The giver took the things back before it knew that they were taken: ours are copies from now on.
 fn give_up(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
     for thing in &transfer.things {
-        let Some(element) = step.stored().element(thing.world, thing.element)? else { continue };
-        if element.home.is_none() && element.epoch == thing.epoch {
-            step.make_copy(&element, transfer.other)?;
+        for element in step.elements_with_id(thing.element)? {
+            if element.home.is_none() && element.epoch == thing.epoch {
+                step.make_copy(&element, transfer.other)?;
+            }
         }
     }
     Ok(())
@@ -900,12 +1008,17 @@ pub(super) fn claim_from(step: &mut Step<'_>, server: ServerId) -> Result<(), Ha
         let is_ours = transfer.other == server
             && transfer.role == TransferRole::Receiver
             && transfer.state == TransferState::Accepted;
-        if is_ours {
-            let things: Vec<Json> = transfer
-                .things
-                .iter()
-                .map(|thing| json!({"element": thing.element, "deed": hex(&thing.deed)}))
-                .collect();
+        if !is_ours {
+            continue;
+        }
+        let mut things = Vec::new();
+        for thing in &transfer.things {
+            // What went back there is theirs.
+            if step.stored().moved(thing.element)?.is_none_or(|moved| moved.server != server) {
+                things.push(json!({"element": thing.element, "deed": hex(&thing.deed)}));
+            }
+        }
+        if !things.is_empty() {
             let args = json!({"transfer": transfer.id, "things": things});
             told(step, server, "move.claim", args)?;
         }
@@ -1080,6 +1193,9 @@ pub(super) fn put(step: &mut Step<'_>) -> Result<Json, Halt> {
     let Some(element) = step.stored().element(held.world, held.element)? else {
         return Ok(json!({"id": held.element, "state": null}));
     };
+    if element.rests != Some(Rest::Held) {
+        return Ok(json!({"id": held.element, "state": null}));
+    }
     let free = Element { rests: None, ..element.as_ref().clone() };
     step.rest(&free, None, free.epoch)?;
     let data = json!({"name": free.name});

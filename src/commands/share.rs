@@ -392,6 +392,7 @@ fn described(step: &Step<'_>, held: &TypeDefinition, id: ElementId) -> Result<El
 pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     super::element_life::check_owner(step, &element, "share")?;
+    step.check_thing(&element)?;
     check_acts(&element)?;
     let place = step.word("to");
     let Some((server, world)) = step.world_elsewhere(place)? else {

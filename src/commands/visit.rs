@@ -14,6 +14,8 @@ use crate::trust::{Verified, decode_record};
 
 /// Users of other servers who are known here at most.
 const VISITORS_MAX: usize = 10_000;
+/// Users of one other server who are known here at most.
+const VISITORS_OF_SERVER_MAX: usize = 1_000;
 
 /// One of ours says to another server who they are, so that it asks to act for them.
 pub(super) fn start(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -106,7 +108,9 @@ pub(super) fn know(
         Some(held) if state == PermissionState::Known => return Ok(held.as_ref().clone()),
         Some(held) => Visitor { state, ends_at, ..held.as_ref().clone() },
         None => {
-            if step.visitors()?.len() >= VISITORS_MAX {
+            let known = step.visitors()?;
+            let of_home = known.iter().filter(|known| known.home == home.id).count();
+            if known.len() >= VISITORS_MAX || of_home >= VISITORS_OF_SERVER_MAX {
                 let says = "too many users of other servers are known here";
                 return Err(Problem::new(Code::OverLimit, says).into());
             }

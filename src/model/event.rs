@@ -103,6 +103,10 @@ pub enum EventKind {
     AvatarMoved,
     /// Somebody in a world says something.
     AvatarSaid,
+    /// Somebody comes into a world.
+    AvatarCame,
+    /// Somebody leaves a world.
+    AvatarLeft,
     /// An element is picked up.
     ElementTaken,
     /// An element that was picked up is put down.
@@ -117,7 +121,7 @@ const NAMESPACE: Uuid = Uuid::from_bytes(*b"freehold-event-1");
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 52] = [
         Self::ValueChange,
         Self::Custom,
         Self::ElementCreation,
@@ -165,6 +169,8 @@ impl EventKind {
         Self::Question,
         Self::AvatarMoved,
         Self::AvatarSaid,
+        Self::AvatarCame,
+        Self::AvatarLeft,
         Self::ElementTaken,
         Self::ElementDropped,
         Self::ElementOffered,
@@ -220,6 +226,8 @@ impl EventKind {
             Self::Question => "question",
             Self::AvatarMoved => "avatar_moved",
             Self::AvatarSaid => "avatar_said",
+            Self::AvatarCame => "avatar_came",
+            Self::AvatarLeft => "avatar_left",
             Self::ElementTaken => "element_taken",
             Self::ElementDropped => "element_dropped",
             Self::ElementOffered => "element_offered",
@@ -246,6 +254,8 @@ impl EventKind {
                 | Self::Question
                 | Self::AvatarMoved
                 | Self::AvatarSaid
+                | Self::AvatarCame
+                | Self::AvatarLeft
         )
     }
 
@@ -261,7 +271,17 @@ impl EventKind {
                 | Self::ElementOffered
                 | Self::AvatarMoved
                 | Self::AvatarSaid
+                | Self::AvatarCame
+                | Self::AvatarLeft
                 | Self::Question
+        )
+    }
+
+    /// Whether it is told to who stands in the world, and kept nowhere.
+    pub const fn is_fleeting(self) -> bool {
+        matches!(
+            self,
+            Self::AvatarMoved | Self::AvatarSaid | Self::AvatarCame | Self::AvatarLeft
         )
     }
 

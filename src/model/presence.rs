@@ -7,6 +7,9 @@ use super::{AccountId, ElementId, Json, Name, ServerId, Timestamp, WorldId};
 /// Places that are remembered to go back to.
 pub const BACK_MAX: usize = 16;
 
+/// How long a server that was asked to let somebody in may say that they are there, in milliseconds.
+const ASKED_MS: u64 = 600_000;
+
 /// Where an account's avatar is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Whereabouts {
@@ -40,12 +43,23 @@ pub struct Presence {
     pub returns: Option<(ServerId, String)>,
     /// Since when they are there.
     pub since: Timestamp,
+    /// A server that was asked to let them in, and when: no other may say where they are.
+    #[serde(default)]
+    pub asked: Option<(ServerId, Timestamp)>,
 }
 
 impl Presence {
     /// Somebody who has not been anywhere.
     pub const fn nowhere(account: AccountId, now: Timestamp) -> Self {
-        Self { account, place: Whereabouts::Nowhere, back: Vec::new(), returns: None, since: now }
+        let place = Whereabouts::Nowhere;
+        Self { account, place, back: Vec::new(), returns: None, since: now, asked: None }
+    }
+
+    /// Whether a server may say that they are in a world of its own now.
+    pub fn is_expected_at(&self, server: ServerId, now: Timestamp) -> bool {
+        let stands = matches!(&self.place, Whereabouts::There { server: at, .. } if *at == server);
+        let asked = |(at, since): (ServerId, Timestamp)| at == server && now <= since.after_ms(ASKED_MS);
+        stands || self.asked.is_some_and(asked)
     }
 
     /// The same somewhere else, with the way back.
@@ -58,7 +72,7 @@ impl Presence {
         if back.len() > BACK_MAX {
             back.remove(0);
         }
-        Self { place, back, returns: None, since: now, ..self.clone() }
+        Self { place, back, returns: None, since: now, asked: None, ..self.clone() }
     }
 
     /// The same after a step back, and where that leads.
@@ -66,7 +80,7 @@ impl Presence {
     pub fn stepped_back(&self, now: Timestamp) -> Self {
         let mut back = self.back.clone();
         let place = back.pop().unwrap_or(Whereabouts::Nowhere);
-        Self { place, back, returns: None, since: now, ..self.clone() }
+        Self { place, back, returns: None, since: now, asked: None, ..self.clone() }
     }
 }
 
@@ -92,6 +106,10 @@ pub enum Act {
     Say(String),
     /// They are at a place.
     Move(Json),
+    /// They have come into the world.
+    Come,
+    /// They have left it.
+    Leave,
 }
 
 /// An act with who does it, and where.

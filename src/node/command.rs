@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::clock;
-use super::hub::{HubMessage, SAY_CHARS_MAX};
+use super::hub::{HubMessage, SAY_CHARS_MAX, is_text};
 use super::pinned::Pinned;
 use super::start::Node;
 use crate::commands::{find_job, job_json};
@@ -423,8 +423,8 @@ async fn act(node: &Node, caller: &Caller, act: Act) -> Result<(), Problem> {
 
 /// Says something to those who are in the same world.
 async fn say(node: &Node, text: &str, caller: &Caller) -> Result<Json, Problem> {
-    if text.trim().is_empty() || text.chars().count() > SAY_CHARS_MAX {
-        let says = format!("somebody says 1 to {SAY_CHARS_MAX} characters at a time");
+    if text.trim().is_empty() || !is_text(text, SAY_CHARS_MAX) {
+        let says = format!("somebody says 1 to {SAY_CHARS_MAX} characters at a time, in one line");
         return Err(Problem::new(Code::Usage, says));
     }
     act(node, caller, Act::Say(text.to_owned())).await?;

@@ -22,7 +22,7 @@ use crate::commands;
 use crate::model::{
     AccountId, Bootstrap, Call, Caller, Changes, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS,
     Damaged, Event, Head, JobId, Json, Key, Need, Problem, Row, ServerId, Settings, Snapshot,
-    Strangers,
+    Strangers, Whereabouts,
 };
 use crate::net::{self, NetConfig, StartNetError};
 use crate::step::{Setting, account_by, only_account};
@@ -668,14 +668,18 @@ impl Node {
     /// Whether an account may see an event: what happened in its own worlds, and in those followed.
     pub fn may_see(&self, origin: &Origin, event: &Event) -> bool {
         let Origin::Key(key) = origin else { return true };
-        if key.admin || event.origin != self.setting.us {
+        if key.admin {
             return true;
         }
-        let world = self
-            .store
-            .view()
-            .ok()
-            .and_then(|view| (&view as &dyn Snapshot).world(event.world).ok().flatten());
+        let Ok(view) = self.store.view() else { return false };
+        let view: &dyn Snapshot = &view;
+        if event.kind.is_fleeting() {
+            return key.accounts.iter().any(|account| is_there(view, *account, event));
+        }
+        if event.origin != self.setting.us {
+            return true;
+        }
+        let world = view.world(event.world).ok().flatten();
         world.is_some_and(|world| key.accounts.contains(&world.owner))
     }
 
@@ -737,6 +741,18 @@ impl Node {
         self.home.remove_api();
         info!("stopped");
     }
+}
+
+/// Whether an account stands in the world where something fleeting happens.
+fn is_there(view: &dyn Snapshot, account: AccountId, event: &Event) -> bool {
+    let presence = view.presence(account).ok().flatten();
+    presence.is_some_and(|presence| match &presence.place {
+        Whereabouts::Here(world) => *world == event.world,
+        Whereabouts::There { server, world, .. } => {
+            *server == event.origin && *world == event.world
+        }
+        Whereabouts::Nowhere => false,
+    })
 }
 
 /// What a call's idempotency key is stored as: another caller's same key is another.

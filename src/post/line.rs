@@ -50,7 +50,7 @@ fn vouched(
 /// Sayings that wait for one server.
 const SAID_MAX: usize = 256;
 /// Bytes of a fleeting act in a batch, at most.
-const ACT_BYTES: usize = 2_200;
+const ACT_BYTES: usize = 2_700;
 
 /// Where something told stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -165,7 +165,7 @@ impl Line {
                     self.moved.insert(key, act);
                 }
             }
-            Act::Say(_) => {
+            Act::Say(_) | Act::Come | Act::Leave => {
                 if self.said.len() >= SAID_MAX {
                     self.said.pop_front();
                 }

@@ -1,13 +1,13 @@
 //! What is sent of things that move: their content, in pieces, under a hash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{ElementId, Json, TypeId};
 
 /// Things in one transfer at most.
-pub const THINGS_MAX: usize = 256;
+pub const THINGS_MAX: usize = 128;
 /// Bytes of one piece at most.
 pub const PIECE_BYTES_MAX: usize = 40 * 1024;
 /// Bytes of the whole content at most.
@@ -50,6 +50,9 @@ pub enum PackageMistake {
     /// There is more of it than a transfer may hold.
     #[error("a move holds at most {THINGS_MAX} things and {PACKAGE_BYTES_MAX} bytes")]
     TooLarge,
+    /// A thing is there twice, or a set holds what does not come along, or itself.
+    #[error("its things and sets do not fit together")]
+    Tangled,
     /// A piece is missing or altered.
     #[error("the content is not what was offered")]
     NotWhole,
@@ -96,7 +99,44 @@ impl Package {
         if package.things.is_empty() || package.things.len() > THINGS_MAX {
             return Err(PackageMistake::TooLarge);
         }
+        if !package.is_sound() {
+            return Err(PackageMistake::Tangled);
+        }
         Ok(package)
+    }
+
+    /// Whether each thing is there once, sets hold things that come along, each once, and no set is its
+    /// own ancestor.
+    fn is_sound(&self) -> bool {
+        let things: BTreeSet<ElementId> = self.things.iter().map(|thing| thing.element).collect();
+        let once = |ids: &[ElementId]| {
+            let all: BTreeSet<&ElementId> = ids.iter().collect();
+            all.len() == ids.len() && ids.iter().all(|id| things.contains(id))
+        };
+        let hold = |thing: &Packed| {
+            once(thing.members.as_deref().unwrap_or_default())
+                && once(&thing.children)
+                && (thing.children.is_empty() || thing.members.is_some())
+        };
+        things.len() == self.things.len() && self.things.iter().all(hold) && self.has_an_order()
+    }
+
+    /// Whether every set can be made after its children: what has none is taken away, until nothing is
+    /// left.
+    fn has_an_order(&self) -> bool {
+        let mut left: BTreeMap<ElementId, &[ElementId]> =
+            self.things.iter().map(|thing| (thing.element, thing.children.as_slice())).collect();
+        loop {
+            let ends: Vec<ElementId> = left
+                .iter()
+                .filter(|(_, children)| !children.iter().any(|child| left.contains_key(child)))
+                .map(|(id, _)| *id)
+                .collect();
+            if ends.is_empty() {
+                return left.is_empty();
+            }
+            left.retain(|id, _| !ends.contains(id));
+        }
     }
 }
 
@@ -104,9 +144,8 @@ impl Package {
 mod tests {
     use super::*;
 
-    #[test]
-    fn content_comes_back_from_its_pieces_and_from_no_others() {
-        let thing = |number: u8| Packed {
+    fn thing(number: u8) -> Packed {
+        Packed {
             element: ElementId::from_bytes([number; 16]),
             type_id: TypeId::from_bytes([1; 16]),
             name: Some("l\u{e4}mp".to_owned()),
@@ -116,7 +155,36 @@ mod tests {
             deed: String::new(),
             members: None,
             children: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn sets_hold_what_comes_along_once_and_never_themselves() {
+        let id = |number: u8| ElementId::from_bytes([number; 16]);
+        let set = |number: u8, members: &[u8], children: &[u8]| Packed {
+            members: Some(members.iter().copied().map(id).collect()),
+            children: children.iter().copied().map(id).collect(),
+            ..thing(number)
         };
+        let table = [
+            (vec![set(1, &[2], &[3]), thing(2), set(3, &[2], &[])], true),
+            (vec![set(1, &[2], &[])], false),
+            (vec![set(1, &[2, 2], &[]), thing(2)], false),
+            (vec![thing(1), thing(1)], false),
+            (vec![set(1, &[], &[2]), thing(2), set(3, &[], &[1])], true),
+            (vec![set(1, &[], &[1])], false),
+            (vec![set(1, &[], &[2]), set(2, &[], &[3]), set(3, &[], &[1])], false),
+            (vec![Packed { children: vec![id(2)], ..thing(1) }, thing(2)], false),
+        ];
+        for (number, (things, want)) in table.into_iter().enumerate() {
+            let (pieces, hash) = Package { things }.write().unwrap();
+
+            assert_eq!(Package::read(&pieces, &hash).is_ok(), want, "row {number}");
+        }
+    }
+
+    #[test]
+    fn content_comes_back_from_its_pieces_and_from_no_others() {
         let package = Package { things: (0..100).map(thing).collect() };
 
         let (pieces, hash) = package.write().unwrap();

@@ -52,6 +52,14 @@ impl Step<'_> {
         result.inspect_err(|_| self.rollback(savepoint))
     }
 
+    /// Does something during which nobody elsewhere can be asked: it is not to wait for others.
+    pub fn unasked<T>(&mut self, does: impl FnOnce(&mut Self) -> T) -> T {
+        self.beside += 1;
+        let done = does(self);
+        self.beside -= 1;
+        done
+    }
+
     fn tell_afters(&mut self) -> Result<(), Halt> {
         while let Some(waiting) = self.waiting.pop_front() {
             let Waiting { world, element, kind, attribute, data } = waiting;

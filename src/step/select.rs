@@ -362,6 +362,7 @@ fn is_unreadable(code: Code) -> bool {
             | Code::NotOffered
             | Code::NotListed
             | Code::NotPermitted
+            | Code::Conflict
             | Code::Refused
             | Code::ScriptFailed
             | Code::WrongKind

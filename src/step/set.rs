@@ -228,21 +228,32 @@ impl Step<'_> {
         self.enter(definer, element, End::Last)
     }
 
-    /// Lets an avatar out of the set of a world: nobody can keep it; who listens is told.
+    /// Lets an avatar out of the set of a world: nobody can keep it. Who listens is told; what goes wrong
+    /// there is logged.
     ///
     /// # Errors
-    /// An action that is told fails.
+    /// Too much changed.
     pub fn dismiss(&mut self, definer: &Element, element: &Element) -> Result<(), Halt> {
-        let set = self.set_of(definer)?;
+        let Some(set) = self.stored().set(definer.world, definer.id)? else { return Ok(()) };
         let Some(place) = self.place_in(element, &set)? else { return Ok(()) };
         let data = membership(definer, element);
-        self.in_event(|step| {
-            step.remove_member(&set, element, place)?;
-            let element_type = step.type_of(definer.type_id)?;
-            step.note(definer, &element_type, EventKind::SetElementRemoved, data.clone());
-            step.wait_after(definer, EventKind::SetElementRemoved, None, data);
-            Ok(())
-        })
+        self.remove_member(&set, element, place)?;
+        let element_type = self.type_of(definer.type_id)?;
+        self.note(definer, &element_type, EventKind::SetElementRemoved, data.clone());
+        let told = self.unasked(|step| {
+            step.in_event(|step| {
+                step.wait_after(definer, EventKind::SetElementRemoved, None, data);
+                Ok(())
+            })
+        });
+        match told {
+            Err(Halt::Problem(problem)) => {
+                self.end = None;
+                self.log(&problem.says);
+                Ok(())
+            }
+            told => told,
+        }
     }
 
     /// Takes an element out of a set. Whether it stood there.

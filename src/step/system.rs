@@ -96,9 +96,11 @@ impl Step<'_> {
         self.put(Key::Element(changed.world, changed.id), Row::Element(Arc::new(changed)))
     }
 
-    /// Whether an element stands for an account, a server, a group or a world.
+    /// Whether an element stands for an account, a server, a group, a world, or somebody in one.
     pub fn is_stand_in(&self, element: &Element) -> bool {
-        stands_for_world(element) || element.world == self.system_world()
+        stands_for_world(element)
+            || element.world == self.system_world()
+            || element.id == element.owner.avatar()
     }
 
     /// Checks that an element is one of the things of a world: what stands for something else is there
@@ -109,7 +111,7 @@ impl Step<'_> {
     pub fn check_thing(&self, element: &Element) -> Result<(), Halt> {
         if self.is_stand_in(element) {
             let says =
-                "it stands for an account, a server, a group or a world, and stays with that";
+                "it stands for a person, an account, a server, a group or a world, and stays with that";
             return Err(Problem::new(Code::Conflict, says).into());
         }
         Ok(())

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-pub(super) use stage::SAY_CHARS_MAX;
+pub(super) use stage::{SAY_CHARS_MAX, is_text};
 
 use super::clock;
 use super::engine::{Engine, Offered};

@@ -14,11 +14,14 @@ use crate::model::{
 };
 use crate::node::clock;
 use crate::post::Input as PostInput;
+use crate::turn;
 
 /// How long contact may be lost before people are taken home, in milliseconds.
 const GRACE_MS: u64 = 5_000;
 /// Characters that somebody says at once.
 pub(in crate::node) const SAY_CHARS_MAX: usize = 500;
+/// Characters of what somebody is called in a world: `NAME.SERVER`.
+const NAME_CHARS_MAX: usize = 129;
 /// Acts of one person in one second; the rest is dropped.
 const ACTS_A_SECOND: u32 = 40;
 /// People whose acts are counted.
@@ -33,8 +36,9 @@ pub(super) struct Stage {
     guests: HashMap<AccountId, Arc<Guest>>,
     ours: HashMap<AccountId, Whereabouts>,
     counted: HashMap<AccountId, (u64, u32)>,
-    /// Servers with which contact was lost, and until when they may come back.
-    lost: HashMap<ServerId, Timestamp>,
+    /// Servers with which contact was lost, until when they may come back, and whether they said that
+    /// they go.
+    lost: HashMap<ServerId, (Timestamp, bool)>,
 }
 
 impl Stage {
@@ -68,9 +72,26 @@ impl Stage {
         }
     }
 
+    /// In which world of ours somebody stands, by the row that says so.
+    fn stands(&self, key: &Key) -> Option<WorldId> {
+        match key {
+            Key::Guest(account) => self.guests.get(account).map(|guest| guest.world),
+            Key::Presence(account) => match self.ours.get(account)? {
+                Whereabouts::Here(world) => Some(*world),
+                Whereabouts::There { .. } | Whereabouts::Nowhere => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What a guest is called.
+    fn name_of(&self, account: AccountId) -> Option<String> {
+        self.guests.get(&account).map(|guest| guest.name.clone())
+    }
+
     /// When somebody's grace ends.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.lost.values().min().copied()
+        self.lost.values().map(|(until, _)| *until).min()
     }
 
     /// The servers that have someone in a world of ours.
@@ -106,6 +127,8 @@ impl Stage {
         let (kind, value) = match &act.act {
             Act::Say(text) => (EventKind::AvatarSaid, json!({"name": act.name, "text": text})),
             Act::Move(to) => (EventKind::AvatarMoved, json!({"name": act.name, "position": to})),
+            Act::Come => (EventKind::AvatarCame, json!({"name": act.name})),
+            Act::Leave => (EventKind::AvatarLeft, json!({"name": act.name})),
         };
         let log = LogId::of(self.incarnation, act.world, &Audience::Home);
         let event = Event {
@@ -144,12 +167,38 @@ impl Hub {
     /// Takes in who came and went.
     pub(super) fn stage_changed(&mut self, changes: &Changes) {
         for (key, change) in changes {
+            let (Key::Guest(account) | Key::Presence(account)) = key else { continue };
+            let before = (self.stage.stands(key), self.stage.name_of(*account));
             self.stage.changed(key, change.as_ref());
+            self.came_and_went(*account, before, self.stage.stands(key));
             if let (Key::Presence(_), Some(Row::Presence(presence))) = (key, change)
                 && let Whereabouts::There { server, world, .. } = &presence.place
             {
                 self.follow(*server, *world, None);
             }
+        }
+    }
+
+    /// Tells those in a world of ours who has come into it, or left it.
+    fn came_and_went(
+        &mut self,
+        account: AccountId,
+        (left, was_called): (Option<WorldId>, Option<String>),
+        came: Option<WorldId>,
+    ) {
+        if left == came {
+            return;
+        }
+        let name = was_called.or_else(|| self.stage.name_of(account)).unwrap_or_else(|| {
+            let view = self.ground.readers.store.view().ok();
+            let held = view.and_then(|view| (&view as &dyn Snapshot).account(account).ok().flatten());
+            held.map_or_else(|| account.to_string(), |held| held.name.to_string())
+        });
+        if let Some(world) = left {
+            self.spread(Fleeting { world, account, name: name.clone(), act: Act::Leave });
+        }
+        if let Some(world) = came {
+            self.spread(Fleeting { world, account, name, act: Act::Come });
         }
     }
 
@@ -195,13 +244,17 @@ impl Hub {
             .cloned();
         let now = clock::now();
         match is_guest {
-            Some(guest) if is_sound(&act.act) => {
+            // Who comes and goes in a world of ours we know ourselves.
+            Some(_) if matches!(act.act, Act::Come | Act::Leave) => {}
+            Some(guest) if is_sound(&act) && self.is_admitted(server) => {
                 if self.stage.may_act(act.account, now) {
                     self.spread(Fleeting { name: guest.name.clone(), ..act });
                 }
             }
-            None if self.stage.watches(server, act.world) && is_sound(&act.act) => {
-                self.stage.show(server, &act, now);
+            None if self.stage.watches(server, act.world) && is_sound(&act) => {
+                if self.stage.may_act(act.account, now) {
+                    self.stage.show(server, &act, now);
+                }
             }
             // Who has just left may still be heard of: that is nobody's fault.
             Some(_) | None => debug!("an act of somebody who is not there"),
@@ -212,8 +265,19 @@ impl Hub {
     fn spread(&mut self, act: Fleeting) {
         self.stage.show(self.ground.setting.us, &act, clock::now());
         for server in self.stage.homes_in(act.world) {
-            self.post(PostInput::Act(server, act.clone()));
+            if self.is_admitted(server) {
+                self.post(PostInput::Act(server, act.clone()));
+            }
         }
+    }
+
+    /// Whether a server may call now: else its people say and hear nothing either.
+    fn is_admitted(&self, server: ServerId) -> bool {
+        let entry = self.entries.get(&server);
+        // Whoever is a guest was let in after somebody had decided.
+        entry.is_some_and(|entry| {
+            turn::admits(entry, &self.ground.setting, true, clock::now()).is_ok()
+        })
     }
 
     /// Contact with a server is lost: its people, and ours with it, have some time to come back; none
@@ -221,35 +285,36 @@ impl Hub {
     pub(super) fn contact_lost(&mut self, server: ServerId, announced: bool) {
         let grace_ms = if announced { 0 } else { GRACE_MS };
         let at = clock::now().after_ms(grace_ms);
-        let held = self.stage.lost.entry(server).or_insert(at);
-        *held = (*held).min(at);
+        let (until, is_announced) = self.stage.lost.entry(server).or_insert((at, announced));
+        *until = (*until).min(at);
+        *is_announced |= announced;
     }
 
     /// A server is there again.
     pub(super) fn contact_made(&mut self, server: ServerId) {
         self.stage.lost.remove(&server);
-        self.call_about("avatar.back", server);
+        self.call_about("avatar.back", json!({"server": server.to_string()}));
     }
 
     /// Takes home whose grace has ended.
     pub(super) fn end_grace(&mut self, now: Timestamp) {
-        let ended: Vec<ServerId> = self
+        let ended: Vec<(ServerId, bool)> = self
             .stage
             .lost
             .iter()
-            .filter(|(_, until)| **until <= now)
-            .map(|(server, _)| *server)
+            .filter(|(_, (until, _))| *until <= now)
+            .map(|(server, (_, announced))| (*server, *announced))
             .collect();
-        for server in ended {
+        for (server, announced) in ended {
             self.stage.lost.remove(&server);
-            self.call_about("avatar.away", server);
+            let args = json!({"server": server.to_string(), "announced": announced});
+            self.call_about("avatar.away", args);
         }
     }
 
-    fn call_about(&self, command: &'static str, server: ServerId) {
+    fn call_about(&self, command: &'static str, args: Json) {
         let asker = self.ground.asker.clone();
         tokio::spawn(async move {
-            let args = json!({"server": server.to_string()});
             if let Err(problem) = asker.call_as_node(command, args).await {
                 warn!(says = problem.says, command, "visits could not be brought up to date");
             }
@@ -258,9 +323,17 @@ impl Hub {
 }
 
 /// Whether an act is one that a person of ours could do.
-fn is_sound(act: &Act) -> bool {
-    match act {
-        Act::Say(text) => (1..=SAY_CHARS_MAX).contains(&text.chars().count()),
+fn is_sound(act: &Fleeting) -> bool {
+    let is_name = is_text(&act.name, NAME_CHARS_MAX);
+    is_name
+        && match &act.act {
+        Act::Say(text) => is_text(text, SAY_CHARS_MAX),
         Act::Move(to) => crate::model::Kind::Position.check(to.clone()).is_ok(),
+        Act::Come | Act::Leave => true,
     }
+}
+
+/// Whether a text can be said: nothing in it does anything to a terminal.
+pub(in crate::node) fn is_text(text: &str, chars_max: usize) -> bool {
+    !text.chars().any(char::is_control) && (1..=chars_max).contains(&text.chars().count())
 }
