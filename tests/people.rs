@@ -47,10 +47,10 @@ fn a_member_of_a_group_at_another_home_has_its_rights_and_nobody_else_there_has(
         }
     };
     let get = |what: &str| done(&attic, &format!("element get eve@cellar/vault/chest {what}"));
-    // It is her home's word that it is she who asks.
+    // It is her home's word that it is she who asks; nobody here knows her.
     for (who, id) in [("alice", &alice), ("carol", &carol)] {
         let called = done(&attic, &format!("action call eve@cellar/vault/chest who --as {who}"));
-        assert_eq!(called["result"], json!({"account": id, "user": id}), "{who}");
+        assert_eq!(called["result"], json!({"account": id}), "{who}");
         shut(who);
     }
 
@@ -196,7 +196,9 @@ fn a_permission_is_for_what_the_user_says_and_for_as_long() {
 
         assert_eq!(said.each_ref().map(|said| said.exit == 0), want, "{only}: {said:#?}");
         for said in said.iter().filter(|said| said.exit != 0) {
-            assert_eq!(said.err["code"], "not_permitted", "{only}: {said:?}");
+            // What is there for the user alone is not there for a server that may not act for them.
+            let code = said.err["code"].as_str().unwrap_or_default();
+            assert!(["not_permitted", "not_offered"].contains(&code), "{only}: {said:?}");
         }
     }
     refused(&attic, "token permit kitchen --only a@b --as alice", 2, "usage");

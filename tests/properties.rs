@@ -14,6 +14,8 @@ mod asked;
 mod chain;
 #[path = "properties/limits.rs"]
 mod limits;
+#[path = "properties/moving.rs"]
+mod moving;
 #[path = "properties/repeat.rs"]
 mod repeat;
 #[path = "properties/rights.rs"]

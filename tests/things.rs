@@ -2045,10 +2045,10 @@ fn accounts_groups_servers_and_worlds_have_elements_of_the_systems_types() {
 
     let ids: BTreeSet<&String> = table.iter().map(|(_, _, id)| id).collect();
     assert_eq!(ids.len(), table.len(), "two of them are one");
-    let types = names_of(&done(&node, "type ls"));
+    let listed = names_of(&done(&node, "type ls"));
     for (of, _, _) in &table {
-        let name = format!("server:{of}");
-        assert!(types.split(',').any(|listed| listed == name), "{name}: {types}");
+        assert_eq!(done(&node, &format!("type show server:{of}"))["name"], json!(of));
+        assert!(!listed.split(',').any(|name| name.ends_with(of)), "they fill no list: {listed}");
     }
     let group = &table[2].2;
     done(&node, "group rm friends --as alice");

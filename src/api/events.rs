@@ -143,9 +143,11 @@ fn resync() -> Sent {
 }
 
 fn shown(event: &Event) -> Sent {
+    // What is fleeting has none: nobody can go on from there.
+    let id = (event.head.seq > 0).then(|| format!("{}:{}", event.head.log, event.head.seq));
     let json = json!({
         "schema": "freehold.event/1",
-        "id": (event.head.seq > 0).then(|| format!("{}:{}", event.head.log, event.head.seq)),
+        "id": id,
         "seq": event.head.seq,
         "kind": event.kind.as_str(),
         "name": event.name,
@@ -158,10 +160,10 @@ fn shown(event: &Event) -> Sent {
         "by": event.by,
         "at": event.at.to_string(),
     });
-    let sent = Sent::default().event("event").data(json.to_string());
-    if event.head.seq == 0 {
-        // It is fleeting: nobody can go on from there.
-        return sent;
-    }
-    sent.id(format!("{}:{}", event.head.log, event.head.seq))
+    let sent = Sent::default();
+    let sent = match &id {
+        Some(id) => sent.id(id),
+        None => sent,
+    };
+    sent.event("event").data(json.to_string())
 }

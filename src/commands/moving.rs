@@ -9,7 +9,7 @@ use serde_json::json;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
-    Code, Element, ElementId, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Moved, Moving,
+    AccountId, Code, Element, ElementId, EntryId, EventKind, Held, InboxEntry, InboxKind, Json, Key, Moved, Moving,
     Name, PermissionState, Problem, Rest, Row, Sealed, Server, ServerId, Transfer, TransferId,
     TransferRole, TransferState, TypeDefinition, World, hex, unhex,
 };
@@ -1133,25 +1133,29 @@ pub(super) fn take(step: &mut Step<'_>) -> Result<Json, Halt> {
     let number = held.last().map_or(1, |(number, _)| number + 1);
     let data = json!({"name": element.name});
     step.around(&[(&element, EventKind::ElementTaken)], &data, |step| {
-        step.leave_all_sets(&element)?;
-        let current = step.stored().element(element.world, element.id)?;
-        let current = current.as_deref().unwrap_or(&element).clone();
-        step.rest(&current, Some(Rest::Held), current.epoch)?;
-        let held = crate::model::Held {
-            element: current.id,
-            world: current.world,
-            name: current.name.clone(),
-            at: step.now,
-        };
-        step.put(Key::Held(current.owner, number), Row::Held(Arc::new(held)))
+        step.leave_all_sets(&element)
     })?;
+    // It rests once it has heard that.
+    let current = step.stored().element(element.world, element.id)?;
+    let current = current.filter(|current| current.owner == element.owner && current.rests.is_none());
+    let Some(current) = current else {
+        return Err(Problem::new(Code::Conflict, "it is not there any more").into());
+    };
+    step.rest(&current, Some(Rest::Held), current.epoch)?;
+    let row = Held {
+        element: current.id,
+        world: current.world,
+        name: current.name.clone(),
+        at: step.now,
+    };
+    step.put(Key::Held(current.owner, number), Row::Held(Arc::new(row)))?;
     Ok(json!({"id": element.id, "held": held.len() + 1}))
 }
 
 fn held_by(
     step: &Step<'_>,
-    account: crate::model::AccountId,
-) -> Result<Vec<(u64, Arc<crate::model::Held>)>, Halt> {
+    account: AccountId,
+) -> Result<Vec<(u64, Arc<Held>)>, Halt> {
     let all = (Key::Held(account, 0), Key::Held(account, u64::MAX));
     let rows = step.stored().rows(&all.0, &all.1, HELD_MAX)?;
     Ok(rows

@@ -1,7 +1,6 @@
 //! `freehold.toml`: the settings, all optional.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use serde::Deserialize;
 
@@ -36,7 +35,7 @@ pub struct Settings {
     /// The domain that this server says is its own.
     pub domain: Option<String>,
     /// Where names are looked up, `ADDRESS:PORT`; else at the system's servers.
-    pub resolver: Option<SocketAddr>,
+    pub resolver: Option<String>,
 }
 
 /// What servers may use that nobody decided about.

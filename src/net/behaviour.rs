@@ -15,7 +15,7 @@ use libp2p::{PeerId, StreamProtocol, identify, mdns, ping};
 use super::codec::Exchange;
 
 /// Streams of the exchange on one connection, each way.
-const STREAMS_MAX: usize = 16;
+const STREAMS_MAX: usize = 8;
 /// How long an answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(25);
 /// How often every connection is asked whether somebody is there.

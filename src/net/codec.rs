@@ -29,15 +29,16 @@ where
     let mut head = [0; FRAME_HEAD];
     io.read_exact(&mut head).await.map_err(|_| WireFault::HalfSent)?;
     let (kind, length) = parse_head(head)?;
-    let mut body = Vec::new();
-    while body.len() < length {
-        let start = body.len();
-        body.resize(length.min(start + PIECE), 0);
-        io.read_exact(&mut body[start..]).await.map_err(|_| WireFault::HalfSent)?;
+    // Many that are half sent must not take more than their bytes: nothing grows by being copied.
+    let mut pieces = Vec::new();
+    for start in (0..length).step_by(PIECE) {
+        let mut piece = vec![0; PIECE.min(length - start)];
+        io.read_exact(&mut piece).await.map_err(|_| WireFault::HalfSent)?;
+        pieces.push(piece);
     }
     let mut more = [0; 1];
     match io.read(&mut more).await {
-        Ok(0) | Err(_) => Ok((kind, body)),
+        Ok(0) | Err(_) => Ok((kind, pieces.concat())),
         Ok(_) => Err(WireFault::Trailing),
     }
 }

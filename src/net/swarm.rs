@@ -29,6 +29,10 @@ use crate::wire::{Response, WireFault};
 pub const QUEUE_MAX: usize = 8_192;
 /// Requests of others that are not answered yet.
 const OPEN_MAX: usize = 4_096;
+/// Bytes on their way in one stream that were not read yet: a whole batch fits.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same in all streams of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How long the answers to what was asked last are waited for.
 const HEARD_MAX: Duration = Duration::from_millis(300);
 /// How long closing the connections may take at the end.
@@ -61,7 +65,11 @@ pub async fn start(
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(|error| other(&error))?
-        .with_quic()
+        .with_quic_config(|mut quic| {
+            quic.max_stream_data = STREAM_WINDOW;
+            quic.max_connection_data = CONNECTION_WINDOW;
+            quic
+        })
         .with_dns()
         .map_err(|error| other(&error))?
         .with_behaviour(|_| behaviour)

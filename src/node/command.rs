@@ -398,7 +398,8 @@ async fn confirm(node: &Node, server: &str) -> Result<Json, Problem> {
         return Err(Problem::new(Code::Usage, format!("'{domain}' is no domain")));
     }
     let peer_id = crate::model::peer_id_of(&known.key);
-    super::dns::check(&domain, &peer_id, node.settings.resolver).await?;
+    let resolver = node.settings.resolver.as_deref().and_then(|at| at.parse().ok());
+    super::dns::check(&domain, &peer_id, resolver).await?;
     let args = json!({"server": known.id.to_string(), "domain": domain, "peer_id": peer_id});
     node.asker.call_as_node("server.confirmed", args).await
 }

@@ -438,6 +438,10 @@ impl Node {
         let (node, keys) = identity(&home, &store, name).map_err(|error| aside(&store, error))?;
         let time_zone = clock::time_zone(settings.time_zone.as_deref())
             .map_err(|error| StartError::Setting(format!("freehold.toml: time_zone: {error}")))?;
+        let resolver = settings.resolver.as_deref().map(str::parse::<std::net::SocketAddr>);
+        if let Some(Err(error)) = resolver {
+            return Err(StartError::Setting(format!("freehold.toml: resolver: {error}")));
+        }
         let setting = Arc::new(Setting {
             us: node.server,
             keys,

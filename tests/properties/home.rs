@@ -503,7 +503,7 @@ fn founder() -> Founder {
 }
 
 /// Files that are gone with the store.
-struct Memory;
+pub(crate) struct Memory;
 
 impl Place for Memory {
     fn open(

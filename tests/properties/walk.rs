@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use freehold::catalog::{self, Audience, EVENTS, SystemEvent};
-use freehold::model::{Code, ElementId, EventKind, Json, Key, Row};
+use freehold::model::{Code, ElementId, EventKind, Json, Key, Rest, Row};
 use serde_json::json;
 
 use crate::home::{Ended, Home, Rows, alice, bob, differences, garden, on_a_machine};
@@ -15,8 +15,12 @@ const UNTIL: &str = "\n[bounds]\ntimes = [{ until = \"2024-01-01T00:00:00Z\" }]\
 const LATER_MS: u64 = 60 * 86_400_000;
 
 /// Kinds that other tests walk: they happen between two servers, and here is only one.
-const LATER: [EventKind; 3] =
-    [EventKind::IsServerAllowed, EventKind::ServerAddElement, EventKind::ServerRegisterUser];
+const LATER: [EventKind; 4] = [
+    EventKind::IsServerAllowed,
+    EventKind::ServerAddElement,
+    EventKind::ServerRegisterUser,
+    EventKind::ElementOffered,
+];
 
 /// Says which keys the data of an event has.
 const KEYS: &str = r#"script = '''
@@ -406,6 +410,18 @@ const FIXTURES: &[Fixture] = &[
         first: &[],
         act: ("element.give", &[("element", "hearer"), ("account", "bob")]),
         happened: |home, _| home.element("hearer").unwrap().owner == bob(),
+    },
+    Fixture {
+        kind: EventKind::ElementTaken,
+        first: &[],
+        act: ("element.take", &[("element", "hearer")]),
+        happened: |home, _| home.element("hearer").unwrap().rests == Some(Rest::Held),
+    },
+    Fixture {
+        kind: EventKind::ElementDropped,
+        first: &[("element.take", &[("element", "hearer")])],
+        act: ("element.drop", &[]),
+        happened: |home, _| home.element("hearer").unwrap().rests.is_none(),
     },
     Fixture {
         kind: EventKind::AttributeOn,
