@@ -522,8 +522,7 @@ pub(super) fn look(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// What is in a world of another server, as it says.
 fn look_there(step: &mut Step<'_>, server: ServerId, world: WorldId) -> Result<Json, Halt> {
     let args = json!({"at": world});
-    let mut answer =
-        step.ask_server(server, "world.look", &world.to_string(), args, None)??;
+    let mut answer = step.ask_server(server, "world.look", &world.to_string(), args, None)??;
     let known = step.stored().server(server)?;
     answer["server"] = json!(known.map(|known| known.name.to_string()));
     Ok(answer)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::model::{
-    Code, EntryId, InboxEntry, InboxKind, Json, Key, Problem, Row, ServerId, parse_duration_ms, peer_id_of,
+    Code, EntryId, InboxEntry, InboxKind, Json, Key, Problem, Row, ServerId, parse_duration_ms,
+    peer_id_of,
 };
 use crate::step::{Halt, Step};
 

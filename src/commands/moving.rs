@@ -9,9 +9,9 @@ use serde_json::json;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
-    AccountId, Code, Element, ElementId, EntryId, EventKind, Held, InboxEntry, InboxKind, Json, Key, Moved, Moving,
-    Name, PermissionState, Problem, Rest, Row, Sealed, Server, ServerId, Transfer, TransferId,
-    TransferRole, TransferState, TypeDefinition, World, hex, unhex,
+    AccountId, Code, Element, ElementId, EntryId, EventKind, Held, InboxEntry, InboxKind, Json,
+    Key, Moved, Moving, Name, PermissionState, Problem, Rest, Row, Sealed, Server, ServerId,
+    Transfer, TransferId, TransferRole, TransferState, TypeDefinition, World, hex, unhex,
 };
 use crate::presence::{
     GiverHears, GiverWishes, PIECE_BYTES_MAX, Package, Packed, ReceiverHears, ReceiverWishes,
@@ -548,9 +548,8 @@ pub(super) fn piece(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let number = step.arg("number").as_u64().ok_or_else(|| bad("piece's number"))?;
     let data = step.word("data");
-    let open = taken(step, server.id)?.filter(|held| {
-        held.state == TransferState::Offered && number < u64::from(held.pieces)
-    });
+    let open = taken(step, server.id)?
+        .filter(|held| held.state == TransferState::Offered && number < u64::from(held.pieces));
     // What was refused meanwhile needs no content.
     let Some(transfer) = open else { return Ok(json!({"number": number})) };
     if data.len() > PIECE_BYTES_MAX {
@@ -657,9 +656,7 @@ fn checked(
             })
         };
         // Our store may have gone back: then our own word says that it was given away.
-        if element.home.is_none()
-            && (step.is_stand_in(&element) || !words.iter().any(gave_away))
-        {
+        if element.home.is_none() && (step.is_stand_in(&element) || !words.iter().any(gave_away)) {
             return Err(refused("the thing is ours already".to_owned()));
         }
     }
@@ -1137,7 +1134,8 @@ pub(super) fn take(step: &mut Step<'_>) -> Result<Json, Halt> {
     })?;
     // It rests once it has heard that.
     let current = step.stored().element(element.world, element.id)?;
-    let current = current.filter(|current| current.owner == element.owner && current.rests.is_none());
+    let current =
+        current.filter(|current| current.owner == element.owner && current.rests.is_none());
     let Some(current) = current else {
         return Err(Problem::new(Code::Conflict, "it is not there any more").into());
     };
@@ -1152,10 +1150,7 @@ pub(super) fn take(step: &mut Step<'_>) -> Result<Json, Halt> {
     Ok(json!({"id": element.id, "held": held.len() + 1}))
 }
 
-fn held_by(
-    step: &Step<'_>,
-    account: AccountId,
-) -> Result<Vec<(u64, Arc<Held>)>, Halt> {
+fn held_by(step: &Step<'_>, account: AccountId) -> Result<Vec<(u64, Arc<Held>)>, Halt> {
     let all = (Key::Held(account, 0), Key::Held(account, u64::MAX));
     let rows = step.stored().rows(&all.0, &all.1, HELD_MAX)?;
     Ok(rows

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::model::{
     Bounds, Code, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Limit, Name, Problem,
-    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, is_domain, peer_id_of,
-    unhex,
+    ProtectionState, Row, Server, ServerId, ServerState, SignedRecord, SystemType, is_domain,
+    peer_id_of, unhex,
 };
 use crate::step::{Halt, Step, Verdict};
 use crate::trust::{Verified, decode_record};

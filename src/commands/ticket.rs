@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::token::calling_server;
 use crate::model::{
-    Code, EntryId, Json, Key, Name, Problem, Protection, ProtectionState, Row, Server, ServerState, Ticket,
-    hash_of_ticket, hex, parse_duration_ms, unhex,
+    Code, EntryId, Json, Key, Name, Problem, Protection, ProtectionState, Row, Server, ServerState,
+    Ticket, hash_of_ticket, hex, parse_duration_ms, unhex,
 };
 use crate::step::{Halt, Step};
 

@@ -279,10 +279,7 @@ impl EventKind {
 
     /// Whether it is told to who stands in the world, and kept nowhere.
     pub const fn is_fleeting(self) -> bool {
-        matches!(
-            self,
-            Self::AvatarMoved | Self::AvatarSaid | Self::AvatarCame | Self::AvatarLeft
-        )
+        matches!(self, Self::AvatarMoved | Self::AvatarSaid | Self::AvatarCame | Self::AvatarLeft)
     }
 
     /// Whether it is about one attribute.

@@ -58,7 +58,8 @@ impl Presence {
     /// Whether a server may say that they are in a world of its own now.
     pub fn is_expected_at(&self, server: ServerId, now: Timestamp) -> bool {
         let stands = matches!(&self.place, Whereabouts::There { server: at, .. } if *at == server);
-        let asked = |(at, since): (ServerId, Timestamp)| at == server && now <= since.after_ms(ASKED_MS);
+        let asked =
+            |(at, since): (ServerId, Timestamp)| at == server && now <= since.after_ms(ASKED_MS);
         stands || self.asked.is_some_and(asked)
     }
 

@@ -110,8 +110,7 @@ impl Step<'_> {
     /// It stands for something else.
     pub fn check_thing(&self, element: &Element) -> Result<(), Halt> {
         if self.is_stand_in(element) {
-            let says =
-                "it stands for a person, an account, a server, a group or a world, and stays with that";
+            let says = "it stands for a person, an account, a server, a group or a world, and stays with that";
             return Err(Problem::new(Code::Conflict, says).into());
         }
         Ok(())

@@ -3,8 +3,8 @@
 use super::turns::Table;
 use crate::catalog::{self, Audience as For};
 use crate::model::{
-    Answers, Bond, Call, Caller, Changes, Code, Json, Name, Need, Presented, Problem, Server, ServerId,
-    ServerState, Snapshot, Timestamp,
+    Answers, Bond, Call, Caller, Changes, Code, Json, Name, Need, Presented, Problem, Server,
+    ServerId, ServerState, Snapshot, Timestamp,
 };
 use crate::script::Machine;
 use crate::step::{Ended, Setting, Step};

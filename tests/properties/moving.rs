@@ -16,9 +16,7 @@ use freehold::model::{
     InboxKind, Incarnation, JobId, Json, Key, Layered, Name, Node, Root, Row, ServerId,
     SignedRecord, Snapshot, Timestamp, TransferRole, TransferState, WorldId, hex,
 };
-use freehold::presence::{
-    GiverHears, GiverWishes, ReceiverHears, ReceiverWishes, giver, receiver,
-};
+use freehold::presence::{GiverHears, GiverWishes, ReceiverHears, ReceiverWishes, giver, receiver};
 use freehold::script::Machine;
 use freehold::step::{Ended, Left, Setting, Step};
 use freehold::store::Store;
@@ -73,12 +71,8 @@ fn what_a_giver_has_decided_stays_decided_whatever_it_hears() {
 
 #[test]
 fn what_a_receiver_has_decided_stays_decided_but_for_what_is_taken_back_unheard() {
-    let all = [
-        ReceiverHears::Yes,
-        ReceiverHears::No,
-        ReceiverHears::Cancel,
-        ReceiverHears::Reclaimed,
-    ];
+    let all =
+        [ReceiverHears::Yes, ReceiverHears::No, ReceiverHears::Cancel, ReceiverHears::Reclaimed];
     for state in STATES {
         for acknowledged in [false, true] {
             for hears in all {
@@ -214,14 +208,8 @@ enum Does {
     Meets,
 }
 
-const PEOPLE: [Does; 6] = [
-    Does::Moves,
-    Does::Cancels,
-    Does::Reclaims,
-    Does::SaysYes,
-    Does::SaysNo,
-    Does::Meets,
-];
+const PEOPLE: [Does; 6] =
+    [Does::Moves, Does::Cancels, Does::Reclaims, Does::SaysYes, Does::SaysNo, Does::Meets];
 
 /// How one state comes from another.
 #[derive(Clone, Copy, Debug)]
@@ -786,8 +774,7 @@ impl End {
         for change in laid.values() {
             if let Some(Row::Transfer(held)) = change {
                 facts.transfers.push((held.role, held.state));
-                facts.is_open |=
-                    held.state == TransferState::Offered && !held.things.is_empty();
+                facts.is_open |= held.state == TransferState::Offered && !held.things.is_empty();
             }
         }
         facts

@@ -439,9 +439,7 @@ impl<'m> Process<'m> {
             Some(InboundEffect::Report(server, report)) => {
                 self.post(now, post::Input::Reported(server, report));
             }
-            Some(
-                InboundEffect::News(..) | InboundEffect::Act(..) | InboundEffect::Parting(_),
-            ) => {}
+            Some(InboundEffect::News(..) | InboundEffect::Act(..) | InboundEffect::Parting(_)) => {}
             Some(InboundEffect::Respond(id, answer)) => {
                 if let Some(channel) = self.channels.remove(&id) {
                     let bytes = encode_response(&Response::Batch(answer));

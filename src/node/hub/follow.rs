@@ -4,7 +4,9 @@ use serde_json::json;
 use tracing::debug;
 
 use super::{AskReply, Hub, HubMessage, root_of};
-use crate::model::{Event, Following, Head, JobId, Json, Name, Problem, Question, ServerId, WorldId};
+use crate::model::{
+    Event, Following, Head, JobId, Json, Name, Problem, Question, ServerId, WorldId,
+};
 use crate::net::{self, Verdict};
 use crate::node::clock;
 use crate::post::{FeedEffect, Input as PostInput};

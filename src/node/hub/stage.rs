@@ -191,7 +191,8 @@ impl Hub {
         }
         let name = was_called.or_else(|| self.stage.name_of(account)).unwrap_or_else(|| {
             let view = self.ground.readers.store.view().ok();
-            let held = view.and_then(|view| (&view as &dyn Snapshot).account(account).ok().flatten());
+            let held =
+                view.and_then(|view| (&view as &dyn Snapshot).account(account).ok().flatten());
             held.map_or_else(|| account.to_string(), |held| held.name.to_string())
         });
         if let Some(world) = left {
@@ -327,10 +328,10 @@ fn is_sound(act: &Fleeting) -> bool {
     let is_name = is_text(&act.name, NAME_CHARS_MAX);
     is_name
         && match &act.act {
-        Act::Say(text) => is_text(text, SAY_CHARS_MAX),
-        Act::Move(to) => crate::model::Kind::Position.check(to.clone()).is_ok(),
-        Act::Come | Act::Leave => true,
-    }
+            Act::Say(text) => is_text(text, SAY_CHARS_MAX),
+            Act::Move(to) => crate::model::Kind::Position.check(to.clone()).is_ok(),
+            Act::Come | Act::Leave => true,
+        }
 }
 
 /// Whether a text can be said: nothing in it does anything to a terminal.
