@@ -28,6 +28,7 @@ pub(crate) fn setting() -> Result<Setting, Fault> {
         account: None,
         record_ms: RECORD_MS,
         strangers_wait: false,
+        limit: freehold::model::Limit::STRANGERS,
     })
 }
 

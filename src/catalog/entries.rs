@@ -485,6 +485,7 @@ pub const COMMANDS: &[Command] = &[
                 "a user of another server who permitted this one to act for them",
                 ArgKind::Text,
             ),
+            optional("patient", "keep it for as long as its server is away", ArgKind::Flag),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[field("value", "what was really set")],
@@ -862,6 +863,7 @@ pub const COMMANDS: &[Command] = &[
                 "a user of another server who permitted this one to act for them",
                 ArgKind::Text,
             ),
+            optional("patient", "keep it for as long as its server is away", ArgKind::Flag),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[field("job", "the job"), field("result", "what the action returned")],
@@ -925,6 +927,7 @@ pub const COMMANDS: &[Command] = &[
                 "a user of another server who permitted this one to act for them",
                 ArgKind::Text,
             ),
+            optional("patient", "keep it for as long as its server is away", ArgKind::Flag),
             optional("world", "the world, where the name does not say it", ArgKind::Text),
         ],
         results: &[

@@ -13,6 +13,8 @@ use crate::api::client::{Answer, Client};
 use crate::catalog::{self, ArgKind, Command};
 use crate::model::{Code, Json, Problem};
 
+/// How long a call that may wait for long is waited for in place, in seconds.
+const PATIENT_SECONDS: u64 = 2;
 /// Seconds that a call waits in place before its job is asked about instead.
 const WAIT_SECONDS: u64 = 2;
 /// Pause between two questions about a job.
@@ -94,8 +96,14 @@ pub(super) async fn finished(
     client: &Client,
     call: &Json,
 ) -> Result<Json, Problem> {
-    let answer = client.call(call, WAIT_SECONDS.min(globals.timeout_ms / 1_000 + 1)).await?;
+    let is_patient = call.pointer("/args/patient") == Some(&Json::Bool(true));
+    let most = if is_patient { PATIENT_SECONDS } else { WAIT_SECONDS };
+    let answer = client.call(call, most.min(globals.timeout_ms / 1_000 + 1)).await?;
     match answer.status {
+        202 if is_patient => {
+            let job = answer.body.get("job").cloned().unwrap_or_default();
+            Ok(json!({"job": job, "state": "waiting"}))
+        }
         202 => settled(globals, client, &answer).await,
         _ => Ok(answer.body.get("result").cloned().unwrap_or_default()),
     }

@@ -127,8 +127,7 @@ pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
         },
         Target::There { server, name } => {
             if step.text("after").or(step.text("every")).is_some() {
-                let says = "a timer runs at the element's home: ask for it there";
-                return Err(Problem::new(Code::Usage, says).into());
+                return Err(at_home_alone());
             }
             super::visit::act_for(step, server)?;
             let args = json!({"element": name, "event": event, "data": data});
@@ -137,9 +136,16 @@ pub(super) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
 }
 
+fn at_home_alone() -> Halt {
+    Problem::new(Code::Usage, "a timer runs at the element's home: ask for it there").into()
+}
+
 /// Another server sends: what is not offered to it is not there.
 fn send_for_server(step: &mut Step<'_>, text: &str, event: &str, data: Json) -> Result<Json, Halt> {
     let named = format!("{text} {event}");
+    if step.text("after").or(step.text("every")).is_some() {
+        return Err(at_home_alone());
+    }
     let element = step.element_here(text).map_err(|_| not_offered(&named))?;
     let element_type = step.type_of(element.type_id)?;
     let standing = step.standing(Actor::Caller, &element, &element_type)?;

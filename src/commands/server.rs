@@ -19,7 +19,7 @@ const ADDRESSES_MAX: usize = 8;
 fn shown(step: &Step<'_>, server: &Server) -> Json {
     let mut json = server.to_json();
     let contact = step.stored().contact(server.id);
-    let limit = server.limit.unwrap_or(Limit::STRANGERS);
+    let limit = server.limit.unwrap_or(step.setting.limit);
     json["calls_made"] = json!(contact.calls_made);
     json["over_limit"] = json!(contact.over_limit);
     json["limit"] = json!(limit);

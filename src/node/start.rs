@@ -451,6 +451,7 @@ impl Node {
             account: settings.account.clone(),
             record_ms: settings.record_seconds.saturating_mul(1_000),
             strangers_wait: settings.strangers == Strangers::Ask,
+            limit: settings.limit(),
         });
         let listen = if options.listen.is_empty() {
             settings.listen.clone()

@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 use super::{Command, Ended, Halt};
 use crate::model::{
     AccountId, ActsFor, Answers, Budget, Call, Change, Changes, Code, Contact, Damaged, ElementId,
-    Event, EventKind, JobId, Json, Key, Layered, Name, Need, Problem, QUESTIONS_MAX, Row, ServerId,
-    Snapshot, Tell, Timestamp, WorldId, bytes_of,
+    Event, EventKind, JobId, Json, Key, Layered, Limit, Name, Need, Problem, QUESTIONS_MAX, Row,
+    ServerId, Snapshot, Tell, Timestamp, WorldId, bytes_of,
 };
 use crate::script::Machine;
 use crate::trust::KeyPair;
@@ -40,6 +40,8 @@ pub struct Setting {
     pub record_ms: u64,
     /// Whether servers that nobody decided about may use nothing yet.
     pub strangers_wait: bool,
+    /// What a server may call that has no limit of its own.
+    pub limit: Limit,
 }
 
 /// An event as a step notes it; the turn gives it its numbers.

@@ -70,7 +70,9 @@ impl Step<'_> {
     pub fn forward(&self, server: ServerId, command: &str, args: Json) -> Result<Halt, Halt> {
         let mut tell = self.tell_of(server, command, args)?;
         tell.job = Some(self.call.id);
-        tell.deadline_at = Some(self.call.deadline_at);
+        // Who is patient waits for as long as the other server is away.
+        let is_patient = self.arg("patient") == &Json::Bool(true);
+        tell.deadline_at = (!is_patient).then_some(self.call.deadline_at);
         Ok(Halt::Forward(Box::new(tell)))
     }
 

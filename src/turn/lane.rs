@@ -11,6 +11,9 @@ use crate::model::{
 /// Numbers of one lane that wait for their sender to store the answers.
 const TAKEN_MAX: u64 = 8_192;
 
+/// When a server that is paused may offer again what it tells, in milliseconds.
+const PAUSED_AGAIN_MS: u64 = 5_000;
+
 impl Running<'_> {
     pub(super) fn told(&mut self, ticket: u64, told: Told) {
         let answer = match self.lane_for(told.server, told.incarnation) {
@@ -53,6 +56,10 @@ impl Running<'_> {
             }
             return Some(answer);
         }
+        if self.is_paused(told.server) {
+            let problem = Problem::new(Code::Busy, "this server takes nothing from yours for now");
+            return Some(ItemAnswer::Fault(problem.with("retry_after_ms", PAUSED_AGAIN_MS)));
+        }
         lane.set(told.number, self.turn.number);
         self.changes.insert(Key::Lane(told.server), Some(Row::Lane(Arc::new(lane))));
         self.turn.received.push(received(&told));
@@ -66,6 +73,12 @@ impl Running<'_> {
         // What is answered here need not be reported besides.
         self.effects.push(Effect::Answer { ticket, answer });
         None
+    }
+
+    /// Whether a server is paused: what it tells waits with it until that ends.
+    fn is_paused(&self, server: ServerId) -> bool {
+        let held = (&self.view() as &dyn Snapshot).server(server).ok().flatten();
+        held.is_some_and(|held| held.paused_at.is_some())
     }
 
     fn told_again(&self, turn: u64, told: &Told) -> ItemAnswer {

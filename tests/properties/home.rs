@@ -485,6 +485,7 @@ fn founder() -> Founder {
         account: None,
         record_ms: 3_600_000,
         strangers_wait: false,
+        limit: freehold::model::Limit::STRANGERS,
     };
     let machine = machine();
     let beginning = Rows::from([(Key::Node, Row::Node(Arc::new(node)))]);

@@ -226,6 +226,7 @@ fn citizen(number: usize) -> Citizen {
             account: None,
             record_ms: 3_600_000,
             strangers_wait: false,
+            limit: freehold::model::Limit::STRANGERS,
         },
     }
 }
