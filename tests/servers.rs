@@ -497,6 +497,46 @@ fn a_domain_that_the_operator_noted_is_confirmed_like_one_that_is_claimed() {
     refused(&attic, "server set cellar", 2, "usage");
 }
 
+#[test]
+fn what_a_paused_server_tells_waits_with_it_and_what_it_asks_is_refused() {
+    let [attic, kitchen] = kin("");
+    comes_to_switch(&kitchen);
+    done(&attic, "server pause kitchen");
+    let before = value(&attic, "alice/garden/lamp on");
+    assert_eq!(before, true);
+
+    let late = "element set alice@attic/garden/lamp on false --timeout 1s";
+    refused(&kitchen, late, 6, "outcome_unknown");
+    let waiting = done(&kitchen, "element set alice@attic/garden/lamp on false --patient");
+
+    assert_eq!(waiting["state"], "waiting");
+    refused(&kitchen, "world show alice@attic/garden", 5, "server_denied");
+    assert_eq!(value(&attic, "alice/garden/lamp on"), true);
+    done(&attic, "server resume kitchen");
+    attic.until(&["element", "get", "alice/garden/lamp", "on"], |read| read["value"] == false);
+}
+
+#[test]
+fn a_patient_call_waits_for_as_long_as_its_server_is_away() {
+    let [mut attic, mut kitchen] = kin("");
+    comes_to_switch(&kitchen);
+    assert_eq!(attic.stop(), 0);
+    let patient = "element set alice@attic/garden/lamp on false --patient --timeout 1s";
+
+    let waiting = done(&kitchen, patient);
+
+    assert_eq!(waiting["state"], "waiting");
+    let job = text(&waiting, "job");
+    // Not even a restart ends it, and neither does the time that a call has.
+    assert_eq!(kitchen.stop(), 0);
+    kitchen.restart();
+    assert_ne!(done(&kitchen, &format!("job show {job}"))["status"], "finished");
+    attic.restart();
+    let shown = kitchen.until(&["job", "show", &job], |job| job["status"] == "finished");
+    assert_eq!(shown["outcome"], "done");
+    assert_eq!(value(&attic, "alice/garden/lamp on"), false);
+}
+
 // Servers that are removed, denied, or not shown everything.
 
 #[test]
