@@ -152,6 +152,8 @@ pub fn find(name: &str) -> Option<Command> {
         "move.acknowledged" => moving::acknowledged,
         "move.reclaimed" => moving::reclaimed,
         "move.claim" => moving::claimed,
+        "move.unknown" => moving::unknown,
+        "move.went" => moving::went,
         "world.enter" => avatar::enter,
         "world.leave" => avatar::leave,
         "world.look" => avatar::look,

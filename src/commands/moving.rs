@@ -109,6 +109,7 @@ pub(super) fn start(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// Puts a thing of the acting account into a world.
 pub(super) fn put_down(step: &mut Step<'_>, element: &Element, to: &str) -> Result<Json, Halt> {
     step.check_thing(element)?;
+    check_ours(element)?;
     if matches!(element.rests, Some(Rest::Moving(_))) {
         return Err(on_its_way(element));
     }
@@ -117,6 +118,17 @@ pub(super) fn put_down(step: &mut Step<'_>, element: &Element, to: &str) -> Resu
         None => {
             let world = step.world(Some(to))?;
             carry_over(step, element, &world)
+        }
+    }
+}
+
+/// Checks that a thing is no copy of another server's.
+fn check_ours(element: &Element) -> Result<(), Halt> {
+    match element.home {
+        None => Ok(()),
+        Some(_) => {
+            let says = "it is a copy of a thing that is another server's";
+            Err(Problem::new(Code::Conflict, says).into())
         }
     }
 }
@@ -188,8 +200,13 @@ fn offer_to(
     }
     let id = TransferId::at(step.now, step.random());
     let data = json!({"old": element.owner, "new": server});
-    let subjects: Vec<_> =
-        things.iter().map(|thing| (thing.as_ref(), EventKind::ElementOwnerChange)).collect();
+    let mut subjects = Vec::new();
+    for thing in &things {
+        // To the home of its type a thing can always be handed back: there everybody is asked.
+        if step.type_of(thing.type_id)?.home != Some(server) {
+            subjects.push((thing.as_ref(), EventKind::ElementOwnerChange));
+        }
+    }
     step.ask_before(&subjects, &data)?;
     let mut package = Package::default();
     let mut moving = Vec::new();
@@ -371,7 +388,11 @@ pub(super) fn reclaim(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// The receiver has taken the things.
 pub(super) fn accepted(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
-    let Some(transfer) = given(step, server.id)? else { return Ok(json!({"state": null})) };
+    let Some(transfer) = given(step, server.id)? else {
+        // Our store went back to before it: then they show our own word.
+        told(step, server.id, "move.unknown", json!({"transfer": transfer_id(step)?}))?;
+        return Ok(json!({"state": null}));
+    };
     let receipts = receipts_in(step, &transfer, &server)?;
     let (state, wishes) = giver(transfer.state, GiverHears::Accepted);
     let mut next = Transfer { state, ..transfer.as_ref().clone() };
@@ -457,17 +478,64 @@ fn carry_out(step: &mut Step<'_>, transfer: &Transfer, wishes: GiverWishes) -> R
 
 /// The thing is the receiver's: here stays where it is.
 fn let_go(step: &mut Step<'_>, thing: &Moving, transfer: &Transfer) -> Result<(), Halt> {
-    let Some(element) = step.stored().element(thing.world, thing.element)? else { return Ok(()) };
+    let Some(element) = resting(step, thing, transfer)? else { return Ok(()) };
     step.remove_for_good(&element)?;
     let moved =
         Moved { server: transfer.other, epoch: thing.epoch, transfer: transfer.id, at: step.now };
-    step.put(Key::Moved(thing.element), Row::Moved(Arc::new(moved)))
+    step.put(Key::Moved(thing.element), Row::Moved(Arc::new(moved.clone())))?;
+    tell_giver(step, thing.element, &moved)
+}
+
+/// A thing that rests here for a transfer, if it still does.
+fn resting(
+    step: &Step<'_>,
+    thing: &Moving,
+    transfer: &Transfer,
+) -> Result<Option<Arc<Element>>, Halt> {
+    let element = step.stored().element(thing.world, thing.element)?;
+    Ok(element.filter(|element| element.rests == Some(Rest::Moving(transfer.id))))
+}
+
+/// Whoever gave us a thing that has gone on hears where it is, so that its old name there finds it.
+fn tell_giver(step: &mut Step<'_>, element: ElementId, moved: &Moved) -> Result<(), Halt> {
+    let all = transfers(step)?;
+    let brought = all.iter().rev().find(|held| {
+        held.role == TransferRole::Receiver
+            && held.state == TransferState::Accepted
+            && held.things.iter().any(|thing| thing.element == element)
+    });
+    match brought.map(|held| held.other).filter(|giver| *giver != moved.server) {
+        Some(giver) => {
+            let args = json!({"element": element, "server": moved.server, "epoch": moved.epoch});
+            told(step, giver, "move.went", args)
+        }
+        None => Ok(()),
+    }
+}
+
+/// A thing that we gave to a server has gone on from there.
+pub(super) fn went(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let element = step.word("element").parse().map_err(|_| bad("element"))?;
+    let to = step.word("server").parse().map_err(|_| bad("server"))?;
+    let epoch = step.arg("epoch").as_u64().filter(|epoch| *epoch < EPOCH_MAX);
+    let epoch = epoch.ok_or_else(|| bad("epoch"))?;
+    if let Some(moved) = step.stored().moved(element)?
+        && moved.server == server.id
+        && is_newer(epoch, moved.epoch)
+        && to != step.setting.us
+    {
+        let moved = Moved { server: to, epoch, ..moved.as_ref().clone() };
+        step.put(Key::Moved(element), Row::Moved(Arc::new(moved.clone())))?;
+        tell_giver(step, element, &moved)?;
+    }
+    Ok(json!({"id": element}))
 }
 
 /// The things act here again.
 fn thaw(step: &mut Step<'_>, transfer: &Transfer, by: u64) -> Result<(), Halt> {
     for thing in &transfer.things {
-        if let Some(element) = step.stored().element(thing.world, thing.element)? {
+        if let Some(element) = resting(step, thing, transfer)? {
             step.rest(&element, None, element.epoch + by)?;
         }
     }
@@ -659,10 +727,17 @@ fn checked(
         if element.home.is_none() && (step.is_stand_in(&element) || !words.iter().any(gave_away)) {
             return Err(refused("the thing is ours already".to_owned()));
         }
+        // A copy says whose the thing is.
+        if let Some(home) = element.home
+            && home != server.id
+            && !leads_to(step, &words, (home, 0), packed.element, server.id)?
+        {
+            return Err(refused("the thing is another server's".to_owned()));
+        }
     }
     if let Some(moved) = was_ours
         && moved.server != server.id
-        && !leads_to(step, &words, &moved, packed.element, server.id)?
+        && !leads_to(step, &words, (moved.server, moved.epoch), packed.element, server.id)?
     {
         return Err(refused("its deeds do not lead from us to that server".to_owned()));
     }
@@ -676,15 +751,15 @@ fn checked(
     })
 }
 
-/// Whether the signed words of a thing lead from the server that we gave it to, to another.
+/// Whether the signed words of a thing lead from a server, where it had this epoch, to another.
 fn leads_to(
     step: &Step<'_>,
     words: &[Vec<u8>],
-    moved: &Moved,
+    from: (ServerId, u64),
     element: ElementId,
     server: ServerId,
 ) -> Result<bool, Halt> {
-    let (mut holder, mut epoch) = (moved.server, moved.epoch);
+    let (mut holder, mut epoch) = from;
     for word in words {
         let Some(known) = step.stored().server(holder)? else { return Ok(false) };
         let claim = verify_deed(word, DeedKind::Deed, &known.key).ok();
@@ -796,7 +871,8 @@ fn hear(
     }
     match wishes {
         ReceiverWishes::Nothing => {}
-        ReceiverWishes::Own => own(step, &mut next)?,
+        // Where it fails, nothing of it has happened.
+        ReceiverWishes::Own => step.in_event(|step| own(step, &mut next))?,
         ReceiverWishes::SayAccepted => say_accepted(step, &next)?,
         ReceiverWishes::SayRefused => {
             let args = json!({"transfer": next.id, "reason": next.reason});
@@ -999,28 +1075,52 @@ pub(super) fn reclaimed(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
 }
 
-/// The store of a server went back: it hears again what it gave us.
-pub(super) fn claim_from(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
+/// A server is met again. Where its store went back, it hears again what it gave us; else it hears what we
+/// took, if we do not know yet that it knows.
+pub(super) fn met_again(
+    step: &mut Step<'_>,
+    server: ServerId,
+    is_another_life: bool,
+) -> Result<(), Halt> {
     for transfer in transfers(step)? {
         let is_ours = transfer.other == server
             && transfer.role == TransferRole::Receiver
             && transfer.state == TransferState::Accepted;
-        if !is_ours {
-            continue;
-        }
-        let mut things = Vec::new();
-        for thing in &transfer.things {
-            // What went back there is theirs.
-            if step.stored().moved(thing.element)?.is_none_or(|moved| moved.server != server) {
-                things.push(json!({"element": thing.element, "deed": hex(&thing.deed)}));
-            }
-        }
-        if !things.is_empty() {
-            let args = json!({"transfer": transfer.id, "things": things});
-            told(step, server, "move.claim", args)?;
+        if is_ours && is_another_life {
+            claim(step, &transfer)?;
+        } else if is_ours && !transfer.acknowledged {
+            say_accepted(step, &transfer)?;
         }
     }
     Ok(())
+}
+
+/// A server does not know of a transfer of its own.
+pub(super) fn unknown(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let transfer = taken(step, server.id)?;
+    if let Some(transfer) = transfer.filter(|held| held.state == TransferState::Accepted) {
+        claim(step, &transfer)?;
+    }
+    Ok(json!({"id": server.id}))
+}
+
+/// Shows a server its own word for what it gave us.
+fn claim(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
+    let mut things = Vec::new();
+    for thing in &transfer.things {
+        // What went back there is theirs.
+        let moved = step.stored().moved(thing.element)?;
+        if moved.is_none_or(|moved| moved.server != transfer.other) {
+            things.push(json!({"element": thing.element, "deed": hex(&thing.deed)}));
+        }
+    }
+    if things.is_empty() {
+        return Ok(());
+    }
+    let acknowledged = transfer.acknowledged;
+    let args = json!({"transfer": transfer.id, "things": things, "acknowledged": acknowledged});
+    told(step, transfer.other, "move.claim", args)
 }
 
 /// A server says that we gave it things, and shows our own word for that.
@@ -1028,6 +1128,7 @@ pub(super) fn claimed(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let id = transfer_id(step)?;
     let said = step.arg("things").as_array().cloned().unwrap_or_default();
+    let is_theirs = step.arg("acknowledged") == &Json::Bool(true) && went_back_since(step, id)?;
     let mut let_go_of = 0;
     for thing in said.iter().take(THINGS_MAX) {
         let deed = thing.get("deed").and_then(Json::as_str).and_then(unhex).unwrap_or_default();
@@ -1038,16 +1139,32 @@ pub(super) fn claimed(step: &mut Step<'_>) -> Result<Json, Halt> {
             let says = "the deed is none of ours";
             return Err(Problem::new(Code::Refused, says).into());
         };
-        let_go_of += u32::from(yield_to(step, &server, &claim)?);
+        let_go_of += u32::from(yield_to(step, &server, &claim, is_theirs)?);
     }
+    let taken_back = step.stored().transfer(id)?;
+    let taken_back = taken_back.is_some_and(|held| held.state == TransferState::Reclaimed);
+    let answer = if taken_back && !is_theirs { "move.reclaimed" } else { "move.acknowledged" };
+    told(step, server.id, answer, json!({"transfer": id}))?;
     if let Some(transfer) = step.stored().transfer(id)?
-        && transfer.state == TransferState::Offered
+        && matches!(transfer.state, TransferState::Offered | TransferState::Reclaimed)
         && let_go_of > 0
     {
         let state = TransferState::Accepted;
         store(step, Transfer { state, since: step.now, ..transfer.as_ref().clone() })?;
     }
     Ok(json!({"things": let_go_of}))
+}
+
+/// Whether a transfer that we took back was offered by an earlier life of our store: it may have heard
+/// more than we know.
+fn went_back_since(step: &Step<'_>, id: TransferId) -> Result<bool, Halt> {
+    let (held, node) = (step.stored().transfer(id)?, step.stored().node()?);
+    let is_reclaimed = held.is_some_and(|held| {
+        held.state == TransferState::Reclaimed && held.role == TransferRole::Giver
+    });
+    // Both ids begin with the time at which they were made.
+    let began = node.map(|node| *node.incarnation.as_bytes());
+    Ok(is_reclaimed && began.is_some_and(|began| began > *id.as_bytes()))
 }
 
 /// What a deed says that we signed, with our key of today or one before it.
@@ -1058,15 +1175,20 @@ fn own_deed(step: &Step<'_>, deed: &[u8]) -> Option<DeedClaim> {
     keys.find_map(|key| verify_deed(deed, DeedKind::Deed, &key).ok())
 }
 
-/// Lets go of a thing that we own with a lower epoch than the one that we gave away. Of a higher one the
-/// other side hears.
-fn yield_to(step: &mut Step<'_>, server: &Server, claim: &DeedClaim) -> Result<bool, Halt> {
+/// Lets go of a thing that we own with a lower epoch than the one that we gave away.
+fn yield_to(
+    step: &mut Step<'_>,
+    server: &Server,
+    claim: &DeedClaim,
+    is_theirs: bool,
+) -> Result<bool, Halt> {
     for element in step.elements_with_id(claim.element)? {
         if element.home.is_some() {
             continue;
         }
         let in_transit = element.rests == Some(Rest::Moving(claim.transfer));
-        if in_transit || is_newer(claim.epoch, element.epoch) {
+        let taken_back = is_theirs && element.epoch == claim.epoch + 1;
+        if in_transit || taken_back || is_newer(claim.epoch, element.epoch) {
             step.make_copy(&element, server.id)?;
             let moved = Moved {
                 server: server.id,
@@ -1076,10 +1198,6 @@ fn yield_to(step: &mut Step<'_>, server: &Server, claim: &DeedClaim) -> Result<b
             };
             step.put(Key::Moved(claim.element), Row::Moved(Arc::new(moved)))?;
             return Ok(true);
-        }
-        if is_newer(element.epoch, claim.epoch) {
-            let args = json!({"transfer": claim.transfer});
-            told(step, server.id, "move.reclaimed", args)?;
         }
     }
     Ok(false)
@@ -1117,6 +1235,7 @@ pub(super) fn take(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     super::element_life::check_owner(step, &element, "pick up")?;
     step.check_thing(&element)?;
+    check_ours(&element)?;
     match element.rests {
         Some(Rest::Moving(_)) => return Err(on_its_way(&element)),
         Some(Rest::Held) => return Err(Problem::new(Code::Conflict, "it is held already").into()),

@@ -394,8 +394,8 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
     }
     let is_new = step.stored().server(id)?.is_none();
     step.put(Key::Server(id), Row::Server(Arc::new(server.clone())))?;
-    if is_another_life && !is_new {
-        super::moving::claim_from(step, id)?;
+    if !is_new {
+        super::moving::met_again(step, id, is_another_life)?;
     }
     if is_rekeyed && !is_new {
         // What we issued was for its old key.

@@ -121,13 +121,14 @@ pub(super) fn holders_json(step: &Step<'_>, id: TypeId) -> Result<Json, Halt> {
     Ok(shown.collect())
 }
 
-/// Sends a type to a server that does not hold it yet.
+/// Sends a type to a server that has not taken it yet.
 pub(super) fn send_unless_held(
     step: &mut Step<'_>,
     held: &TypeDefinition,
     server: ServerId,
 ) -> Result<(), Halt> {
-    if step.stored().at(Key::TypeHolder(held.id, server))?.is_none() {
+    // Revision 0: it was sent, and not taken; then it may have been refused.
+    if step.stored().at(Key::TypeHolder(held.id, server))?.is_none_or(|revision| revision == 0) {
         note_holder(step, held, server)?;
         send_to(step, held.id, server)?;
     }

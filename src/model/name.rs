@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
+use super::key_of_peer_id;
+
 /// Letters, digits, `-` and `_` in a name.
 const CHARS_MAX: usize = 64;
 
@@ -141,7 +143,11 @@ impl Place {
         let mut words: Vec<String> = text.split('/').map(key_of).collect();
         let mut server = None;
         if let Some((account, named)) = words[0].split_once('@') {
-            server = Some(named.to_owned());
+            // A peer id is none any more in other letters.
+            let written = text.split('/').next().and_then(|first| first.split_once('@'));
+            let peer_id =
+                written.map(|(_, peer_id)| peer_id).filter(|id| key_of_peer_id(id).is_some());
+            server = Some(peer_id.unwrap_or(named).to_owned());
             words[0] = account.to_owned();
         }
         if words[0].is_empty() && server.is_some() && words.len() == 1 {

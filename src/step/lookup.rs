@@ -515,6 +515,13 @@ impl Step<'_> {
 
     fn element_or_copy(&self, text: &str) -> Result<Arc<Element>, Halt> {
         let place = self.place(text)?;
+        if let Some(server) = &place.server
+            && self.known_server(server.strip_prefix('@').unwrap_or(server))?
+                != Some(self.setting.us)
+        {
+            let says = format!("'{text}' is at another server: this is done at its home");
+            return Err(Problem::new(Code::Usage, says).into());
+        }
         match place.words.as_slice() {
             [name] => match (
                 self.world(self.text("world").filter(|_| self.scope.is_empty())),

@@ -1,7 +1,7 @@
 //! A peer of another make: it speaks a node's protocols, sends whatever bytes it is told to, and
 //! keeps every byte that it is sent.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part of it")]
 
 mod body;
 mod peer;

@@ -321,7 +321,7 @@ impl<'m> Home<'m> {
         let view = self.store.view().unwrap();
         // The first key there is, and the last.
         let all = [0xff; 16];
-        let last = Key::ElementHolder(ElementId::from_bytes(all), ServerId::from_bytes(all));
+        let last = Key::Guest(AccountId::from_bytes(all));
         let rows = view.rows(&Key::Node, &last, usize::MAX).unwrap();
         rows.into_iter().collect()
     }
