@@ -23,6 +23,10 @@ mod network;
 mod node;
 #[path = "sim/run.rs"]
 mod run;
+#[path = "sim/stage.rs"]
+mod stage;
+#[path = "sim/visits.rs"]
+mod visits;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

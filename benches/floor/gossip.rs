@@ -2,8 +2,8 @@
 //! passed on in a mesh. All peers are in one process, and each knows every other.
 //!
 //! A peer publishes the moves of its visitors when they are due. It leaves one out while too many of
-//! its last ones have not been seen everywhere: gossipsub that is offered more than it can carry
-//! carries less, and this is about the most that it can.
+//! its last ones have not been seen everywhere, so that nothing drowns in its own queues: what is
+//! carried is about the most that can be.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

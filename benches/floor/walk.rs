@@ -21,7 +21,7 @@ pub(crate) const STEPS_MAX: usize = 128;
 /// The first part of a walk, which does not count.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// The part that counts, and ends the walk.
-const COUNTED: Duration = Duration::from_secs(10);
+pub(crate) const COUNTED: Duration = Duration::from_secs(10);
 /// How long what is on its way is waited for after that.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -179,12 +179,15 @@ pub(crate) fn sum_up(walk: &Walk, views: &[Arc<Mutex<View>>]) -> Walked {
             }
         }
         let others = (0..VISITORS).filter(|visitor| home_of(*visitor) != view.node);
-        let unseen =
-            |visitor: usize| walk.last_of(visitor).is_some_and(|step| !view.seen[place(visitor, step)]);
+        let unseen = |visitor: usize| {
+            walk.last_of(visitor).is_some_and(|step| !view.seen[place(visitor, step)])
+        };
         last_missing += others.filter(|visitor| unseen(*visitor)).count();
     }
     took.sort_unstable();
-    let ms = |percent: usize| took.get(took.len() * percent / 100).map_or(f64::NAN, |ns| *ns as f64 / 1e6);
+    let ms = |percent: usize| {
+        took.get(took.len() * percent / 100).map_or(f64::NAN, |ns| *ns as f64 / 1e6)
+    };
     Walked {
         moves,
         reached: took.len() as f64 / (moves * HOMES) as f64,

@@ -63,7 +63,8 @@ fn name_of(visitor: usize) -> String {
 
 /// One walk, with nodes that are started for it and end with it.
 pub(crate) async fn walk() -> Result<Crowded, Fault> {
-    let names = (0..=HOMES).map(|node| if node == 0 { "host".to_owned() } else { format!("home{node}") });
+    let names =
+        (0..=HOMES).map(|node| if node == 0 { "host".to_owned() } else { format!("home{node}") });
     let nodes = try_join_all(names.map(Process::start)).await?;
     let host = &nodes[0];
     host.call(None, "account.add", json!({"name": "alice"})).await?;
@@ -158,10 +159,11 @@ async fn go(visitor: usize, mut door: Door, walk: Arc<Walk>) -> Result<usize, Fa
 
 /// Notes what a node shows until its stream ends.
 async fn follow(stream: Stream, view: Arc<Mutex<View>>) -> Result<(), Fault> {
-    let heard = |json: &[u8]| {
-        let Shown { value: Moved { position } } = serde_json::from_slice(json)?;
-        see(&view, position.x, position.y);
-        Ok(())
-    };
-    stream.hear(heard).await
+    stream
+        .hear(|json| {
+            let Shown { value: Moved { position } } = serde_json::from_slice(json)?;
+            see(&view, position.x, position.y);
+            Ok(())
+        })
+        .await
 }

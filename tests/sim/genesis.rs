@@ -332,6 +332,6 @@ impl Beginning<'_> {
 }
 
 /// The id in the answer of a command that makes something.
-fn id_in<T: DeserializeOwned>(answer: &Json) -> T {
+pub(crate) fn id_in<T: DeserializeOwned>(answer: &Json) -> T {
     serde_json::from_value(answer["id"].clone()).unwrap()
 }

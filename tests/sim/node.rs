@@ -1,27 +1,29 @@
 //! One node: the pure rooms, joined as the node's own shell joins them, but in one thread and one
 //! effect at a time. What it wants of the world around it, it leaves in `wants`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use freehold::commands;
 use freehold::model::{
-    AccountId, Answers, Call, Caller, Changes, Code, JobId, Json, Key, Limit, Need, Problem,
-    Question, Root, Row, ServerId, Snapshot, Timestamp, Try,
+    AccountId, Answers, Budget, Call, Caller, Changes, Code, Contact, DEADLINE_DEFAULT_MS, JobId,
+    Json, Key, Limit, Need, Problem, Question, Root, Row, ServerId, Snapshot, Timestamp, Try,
 };
 use freehold::post::{self, Arrival, AskOut, Door, Inbound, InboundEffect, Outbound};
 use freehold::script::Machine;
-use freehold::store::{Hot, Store};
+use freehold::store::{Contacts, Hot, Store, View};
 use freehold::turn::{self, Done, ItemAnswer, Read, Told, Turns};
 use freehold::wire::{
     self, FRAME_HEAD, MessageKind, Report, Request, Response, TellAnswer, encode_request,
     encode_response,
 };
+use serde_json::json;
 
 use crate::disk::Disk;
-use crate::genesis::{FOUNDERS, Founder, KEEP_MS, no_contacts};
+use crate::genesis::{FOUNDERS, Founder, KEEP_MS};
 use crate::model::{ATTRIBUTES, Records, Values};
+use crate::stage::{GRACE_MS, Loss, Stage};
 
 /// Turns that are not durable yet.
 const FLUSHING_MAX: usize = 2;
@@ -37,6 +39,10 @@ pub(crate) enum Planted {
     AnswersBeforeCommit,
     /// A job is handed the answers to its questions in the order in which they arrive.
     AnswersByOrder,
+    /// Nobody is told when a server is there again.
+    ForgetsWhoIsBack,
+    /// People are taken home as soon as contact is lost.
+    NoGrace,
 }
 
 /// What a node wants of the world around it.
@@ -109,6 +115,7 @@ pub(crate) struct Node<'m> {
     machine: &'m Machine,
     planted: Planted,
     pinned: Vec<ServerId>,
+    keeps_visits: bool,
     /// Its disk.
     pub(crate) disk: Disk,
     /// Counts its processes.
@@ -122,13 +129,27 @@ impl<'m> Node<'m> {
     pub(crate) fn new(number: usize, machine: &'m Machine, planted: Planted) -> Self {
         let founder = &FOUNDERS[number];
         let disk = Disk::holding(&founder.image);
-        Self { founder, machine, planted, pinned: Vec::new(), disk, life: 0, process: None }
+        Self {
+            founder,
+            machine,
+            planted,
+            pinned: Vec::new(),
+            keeps_visits: false,
+            disk,
+            life: 0,
+            process: None,
+        }
     }
 
     /// Lets it keep on dialling the others among these.
     pub(crate) fn pin(&mut self, servers: &[ServerId]) {
         let us = self.server();
         self.pinned = servers.iter().copied().filter(|server| *server != us).collect();
+    }
+
+    /// Lets it bring visits up to date at its start, and while others come and go.
+    pub(crate) fn keep_visits(&mut self) {
+        self.keeps_visits = true;
     }
 
     /// Who it is.
@@ -145,6 +166,9 @@ impl<'m> Node<'m> {
     pub(crate) fn start(&mut self, now: Timestamp) -> Result<(), String> {
         self.life += 1;
         let mut process = Process::load(self.founder, self.machine, self.planted, &self.disk, now)?;
+        if self.keeps_visits {
+            process.open_stage(now);
+        }
         for server in &self.pinned {
             process.post(now, post::Input::Pinned(*server));
         }
@@ -182,8 +206,31 @@ pub(crate) struct Process<'m> {
     next_token: u64,
     channels: BTreeMap<u64, Channel>,
     next_channel: u64,
+    /// With whom a connection is open, as commands see it.
+    contacts: Book,
+    /// Who is away, where it keeps visits.
+    stage: Option<Stage>,
+    /// Calls of its own that have not ended.
+    own: BTreeMap<JobId, &'static str>,
+    own_calls: u64,
+    /// Whether a commit changed where people are; whoever looks sets it back.
+    pub(crate) people_changed: bool,
+    /// What went wrong with calls of its own.
+    pub(crate) troubles: Vec<String>,
     /// What it wants; whoever lets it do something takes it from here.
     pub(crate) wants: Vec<Want>,
+}
+
+/// Servers with which a connection is open.
+type Book = Arc<Mutex<BTreeSet<ServerId>>>;
+
+/// What commands see of contacts.
+fn contacts_in(book: &Book) -> Contacts {
+    let book = book.clone();
+    Arc::new(move |server: ServerId| Contact {
+        connected: book.lock().unwrap().contains(&server),
+        ..Contact::default()
+    })
 }
 
 fn said<E: Display>(error: E) -> String {
@@ -206,7 +253,8 @@ impl<'m> Process<'m> {
         disk: &Disk,
         now: Timestamp,
     ) -> Result<Self, String> {
-        let store = Store::open(disk.clone(), no_contacts()).map_err(said)?;
+        let contacts = Book::default();
+        let store = Store::open(disk.clone(), contacts_in(&contacts)).map_err(said)?;
         let hot = Hot::new(&store).map_err(said)?;
         let (turns, resumed) =
             Turns::load(commands::find, &hot, &founder.setting.keys, KEEP_MS).map_err(said)?;
@@ -226,6 +274,12 @@ impl<'m> Process<'m> {
             next_token: 0,
             channels: BTreeMap::new(),
             next_channel: 0,
+            contacts,
+            stage: None,
+            own: BTreeMap::new(),
+            own_calls: 0,
+            people_changed: false,
+            troubles: Vec::new(),
             wants: Vec::new(),
         };
         process.load_outboxes(now)?;
@@ -287,7 +341,8 @@ impl<'m> Process<'m> {
 
     /// When something is due without anything happening.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        self.outbound.deadline().into_iter().chain(self.turns.deadline()).min()
+        let grace = self.stage.as_ref().and_then(Stage::deadline);
+        self.outbound.deadline().into_iter().chain(self.turns.deadline()).chain(grace).min()
     }
 
     /// Time has passed.
@@ -295,6 +350,7 @@ impl<'m> Process<'m> {
         if self.outbound.deadline().is_some_and(|at| at <= now) {
             self.post(now, post::Input::Tick);
         }
+        self.end_grace(now);
     }
 
     fn turn(&mut self, now: Timestamp) {
@@ -321,6 +377,8 @@ impl<'m> Process<'m> {
         if !changes.is_empty() {
             self.store.commit(&changes).map_err(said)?;
         }
+        self.people_changed |=
+            changes.keys().any(|key| matches!(key, Key::Guest(_) | Key::Presence(_)));
         self.hot.committed(&self.store, turns).map_err(said)?;
         for flushing in self.flushing.drain(..turns) {
             self.released.extend(flushing.effects);
@@ -334,7 +392,12 @@ impl<'m> Process<'m> {
         match effect {
             turn::Effect::Started(job) => self.wants.push(Want::Started(job)),
             turn::Effect::Repeats(..) => {}
-            turn::Effect::End(job, result) => self.wants.push(Want::End(job, result)),
+            turn::Effect::End(job, result) => {
+                if let (Some(command), Err(problem)) = (self.own.remove(&job), &result) {
+                    self.troubles.push(format!("{command}: {problem:?}"));
+                }
+                self.wants.push(Want::End(job, result));
+            }
             turn::Effect::Answer { ticket, answer } => {
                 let answer = match answer {
                     ItemAnswer::Done(reply) => TellAnswer::Done(reply),
@@ -439,7 +502,8 @@ impl<'m> Process<'m> {
             Some(InboundEffect::Report(server, report)) => {
                 self.post(now, post::Input::Reported(server, report));
             }
-            Some(InboundEffect::News(..) | InboundEffect::Act(..) | InboundEffect::Parting(_)) => {}
+            Some(InboundEffect::Parting(server)) => self.contact_lost(now, server, Loss::Announced),
+            Some(InboundEffect::News(..) | InboundEffect::Act(..)) => {}
             Some(InboundEffect::Respond(id, answer)) => {
                 if let Some(channel) = self.channels.remove(&id) {
                     let bytes = encode_response(&Response::Batch(answer));
@@ -485,6 +549,65 @@ impl<'m> Process<'m> {
         }
     }
 
+    // People in worlds, as the hub sees to them.
+
+    fn open_stage(&mut self, now: Timestamp) {
+        let grace_ms = if self.planted == Planted::NoGrace { 0 } else { GRACE_MS };
+        self.stage = Some(Stage::new(grace_ms));
+        self.call_as_node(now, "node.started", json!({}));
+    }
+
+    fn contact_lost(&mut self, now: Timestamp, server: ServerId, loss: Loss) {
+        if let Some(stage) = &mut self.stage {
+            stage.lost(now, server, loss);
+        }
+    }
+
+    fn contact_made(&mut self, now: Timestamp, server: ServerId) {
+        let Some(stage) = &mut self.stage else { return };
+        stage.found(server);
+        if self.planted != Planted::ForgetsWhoIsBack {
+            self.call_as_node(now, "avatar.back", json!({"server": server.to_string()}));
+        }
+    }
+
+    fn end_grace(&mut self, now: Timestamp) {
+        let Some(stage) = &mut self.stage else { return };
+        for (server, loss) in stage.take_ended(now) {
+            let announced = loss == Loss::Announced;
+            let args = json!({"server": server.to_string(), "announced": announced});
+            self.call_as_node(now, "avatar.away", args);
+        }
+    }
+
+    /// Makes a call of its own; nobody waits for it, but it must be done.
+    fn call_as_node(&mut self, now: Timestamp, command: &'static str, args: Json) {
+        self.own_calls += 1;
+        let mut hash = blake3::Hasher::new();
+        hash.update(self.founder.setting.us.as_bytes()).update(&self.own_calls.to_be_bytes());
+        hash.update(&now.unix_ms().to_be_bytes());
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash.finalize().as_bytes()[..10]);
+        let id = JobId::at(now, random);
+        self.own.insert(id, command);
+        self.called(Call {
+            id,
+            command: command.to_owned(),
+            caller: Caller::Node,
+            args,
+            world: None,
+            meta: Json::Null,
+            reply_to: None,
+            deadline_at: now.after_ms(DEADLINE_DEFAULT_MS),
+            root: Root { job: id, path: Vec::new(), budget: Budget::FULL },
+        });
+    }
+
+    /// Says to who is connected that it is about to stop.
+    pub(crate) fn part(&mut self, now: Timestamp) {
+        self.post(now, post::Input::Parting);
+    }
+
     // What the network brings.
 
     /// Somebody here calls.
@@ -494,7 +617,9 @@ impl<'m> Process<'m> {
 
     /// A connection is open.
     pub(crate) fn connected(&mut self, now: Timestamp, server: ServerId) {
+        self.contact_made(now, server);
         self.post(now, post::Input::Connected(server, String::new()));
+        self.contacts.lock().unwrap().insert(server);
     }
 
     /// No connection is open any more.
@@ -502,6 +627,8 @@ impl<'m> Process<'m> {
         self.inbound.gone(server);
         self.channels.retain(|_, channel| channel.peer != peer);
         self.post(now, post::Input::Disconnected(server));
+        self.contacts.lock().unwrap().remove(&server);
+        self.contact_lost(now, server, Loss::Silent);
     }
 
     /// A server could not be reached.
@@ -566,6 +693,11 @@ impl<'m> Process<'m> {
     }
 
     // What is looked at from outside.
+
+    /// What is durable.
+    pub(crate) fn state(&self) -> Result<View, String> {
+        self.store.view().map_err(said)
+    }
 
     /// The durable values of one of its elements.
     pub(crate) fn values(&self, number: usize) -> Result<Values, String> {
