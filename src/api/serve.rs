@@ -1,5 +1,6 @@
 //! The two doors: TCP on loopback, and the control socket.
 
+use axum::serve::ListenerExt;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -62,6 +63,10 @@ pub async fn serve(node: Arc<Node>, asked: Option<&str>) -> Result<Serving, Serv
     let socket = control_socket(&node)?;
     let tcp = router(node.clone(), Door::Tcp(bound));
     let control = router(node.clone(), Door::Control);
+    // An answer is small: it is not to wait for more.
+    let listener = listener.tap_io(|stream| {
+        stream.set_nodelay(true).ok();
+    });
     tokio::spawn(async move { axum::serve(listener, tcp).await });
     tokio::spawn(async move { axum::serve(socket, control).await });
     Ok(Serving { base: format!("http://{bound}") })

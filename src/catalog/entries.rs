@@ -289,6 +289,11 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg("record", "their record, hex", ArgKind::File),
             arg("into", "the world", ArgKind::Text),
+            optional(
+                "from",
+                "their home asks by itself: the world that they are in, or zeros",
+                ArgKind::Text,
+            ),
         ],
         results: &[],
     },
@@ -307,7 +312,11 @@ pub const COMMANDS: &[Command] = &[
         about: "A server has put an avatar out of its world.",
         mode: Mode::Change,
         audience: Audience::Server,
-        args: &[arg("account", "who", ArgKind::Text), arg("world", "the world", ArgKind::Text)],
+        args: &[
+            arg("account", "who", ArgKind::Text),
+            arg("world", "the world", ArgKind::Text),
+            optional("refused", "and does not let it in again", ArgKind::Flag),
+        ],
         results: &[],
     },
     Command {

@@ -86,6 +86,7 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
         let says = "the server's own account stays as long as the server does";
         return Err(Problem::new(Code::Conflict, says).into());
     }
+    super::avatar::forget(step, id)?;
     step.remove_system_element(step.system_world(), id.element())?;
     for first in [Key::WorldName(id, String::new()), Key::TypeName(id, String::new())] {
         let last = match &first {
@@ -114,7 +115,6 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
             .hint("destroy them first, or give them away: freehold element give")
             .into());
     }
-    super::avatar::forget(step, id)?;
     step.change(Key::Account(id), None)?;
     step.change(Key::AccountName(account.name.key()), None)?;
     step.change(Key::Secret(id), None)?;

@@ -9,7 +9,7 @@ use super::token::calling_server;
 use super::visit;
 use crate::model::{
     Account, AccountId, Code, Element, ElementId, Guest, Json, Key, PermissionState, Presence,
-    Problem, Row, ServerId, SystemType, Whereabouts, World, WorldId,
+    Problem, Row, Server, ServerId, SystemType, Visitor, Whereabouts, World, WorldId,
 };
 use crate::step::{Actor, Halt, Step};
 
@@ -21,6 +21,8 @@ const GUESTS_OF_SERVER_MAX: usize = 250;
 const PRESENCES_MAX: usize = 10_000;
 /// Things that a look shows at most.
 const SEEN_MAX: usize = 200;
+/// Stands for the world of who is not at the server that is asked.
+const NOT_THERE: WorldId = WorldId::from_bytes([0; 16]);
 /// The attribute by which an element is the way to a world.
 const PORTAL: &str = "portal";
 
@@ -63,8 +65,12 @@ pub(super) fn enter(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 /// Where an element leads, if it is a way to a world: by its name where the account is, or by its place.
 fn portal(step: &mut Step<'_>, account: AccountId, text: &str) -> Result<Option<String>, Halt> {
+    let is_bare = !text.contains(['/', '@']);
+    if is_bare && step.world(Some(text)).is_ok() {
+        return Ok(None);
+    }
     let element = match presence_of(step, account)?.place {
-        _ if text.contains(['/', '@']) => step.element_here(text).ok(),
+        _ if !is_bare => step.element_here(text).ok(),
         Whereabouts::Here(world) => {
             let name = Key::ElementName(world, crate::model::name_key(text));
             match step.stored().id_at(name)?.map(ElementId::from_bytes) {
@@ -73,7 +79,11 @@ fn portal(step: &mut Step<'_>, account: AccountId, text: &str) -> Result<Option<
             }
         }
         Whereabouts::There { server, world, .. } => {
-            let room = look_there(step, server, world)?;
+            // Who shows nothing has no ways out either.
+            let room = match look_there(step, server, world) {
+                Err(Halt::Problem(_)) => return Ok(None),
+                room => room?,
+            };
             let exits = room.get("exits").and_then(Json::as_array).into_iter().flatten();
             let mut called = exits.filter(|exit| exit.get("name").is_some_and(|name| name == text));
             return Ok(called.find_map(|exit| exit.get("to")?.as_str().map(str::to_owned)));
@@ -94,15 +104,11 @@ fn ask_in(
     server: ServerId,
     world: &str,
 ) -> Result<Json, Halt> {
-    expect(step, account.id, server)?;
+    // Who goes somewhere does not go back to where a visit was broken off.
+    let presence = presence_of(step, account.id)?;
+    keep(step, Presence { asked: Some((server, step.now)), returns: None, ..presence })?;
     let args = json!({"record": visit::record_of(step, account.id)?, "into": world});
     Err(step.forward(server, "avatar.enter", args)?)
-}
-
-/// Notes that a server is asked to let one of ours in: it may say so from now on.
-fn expect(step: &mut Step<'_>, account: AccountId, server: ServerId) -> Result<(), Halt> {
-    let presence = presence_of(step, account)?;
-    keep(step, Presence { asked: Some((server, step.now)), ..presence })
 }
 
 /// Puts the avatar of one of ours into a world of ours.
@@ -112,6 +118,8 @@ fn go_to(step: &mut Step<'_>, account: &Account, world: &World) -> Result<Json, 
         leave_place(step, &presence)?;
         stand_in(step, account.id, account.name.as_str(), world)?;
         keep(step, presence.moved_to(Whereabouts::Here(world.id), step.now))?;
+    } else if presence.asked.is_some() || presence.returns.is_some() {
+        keep(step, Presence { asked: None, returns: None, ..presence })?;
     }
     Ok(json!({
         "id": world.id,
@@ -160,7 +168,12 @@ fn arrive(step: &mut Step<'_>, account: &Account, presence: Presence) -> Result<
             let Ok(world) = world_by_id(step, id) else {
                 return arrive(step, account, presence.stepped_back(step.now));
             };
-            stand_in(step, account.id, account.name.as_str(), &world)?;
+            let stood = stand_in(step, account.id, account.name.as_str(), &world);
+            if matches!(stood, Err(Halt::Problem(_))) {
+                // Nobody is kept where they are by a world that does not let them in.
+                return arrive(step, account, Presence { place: Whereabouts::Nowhere, ..presence });
+            }
+            stood?;
             keep(step, presence)?;
             let name = name_of(step, &world)?;
             Ok(json!({"id": id, "world": id, "name": name, "server": step.setting.name}))
@@ -204,7 +217,9 @@ pub(super) fn placed(step: &mut Step<'_>) -> Result<Json, Halt> {
         if !same_server {
             leave_place(step, &presence)?;
         }
-        keep(step, presence.moved_to(place, step.now))?;
+        // They may be on their way to yet another server.
+        let asked = presence.asked.filter(|(at, _)| *at != server.id);
+        keep(step, Presence { asked, ..presence.moved_to(place, step.now) })?;
     }
     Ok(json!({"id": account.id}))
 }
@@ -215,17 +230,30 @@ fn account_and_world(step: &Step<'_>) -> Result<(AccountId, WorldId), Halt> {
     Ok((account, step.word("world").parse().map_err(|_| bad("world"))?))
 }
 
-/// Another server had lost contact with us, and one of ours does not stand there any more: they go there
-/// again, now that it can be heard.
+/// One of ours does not stand in a world of another server any more: it had lost contact, or was started
+/// anew, and they go there again now that it can be heard; or it does not let them in.
 pub(super) fn put_out(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let (account, world) = account_and_world(step)?;
-    if let Some(presence) = step.stored().presence(account)?
-        && let Whereabouts::There { server: at, world: held, name } = &presence.place
-        && *at == server.id
-        && *held == world
-    {
-        go_again(step, account, server.id, name)?;
+    let Some(presence) = step.stored().presence(account)? else {
+        return Ok(json!({"id": account}));
+    };
+    let refused = step.arg("refused") == &Json::Bool(true);
+    let is_awaited = presence.returns.as_ref().is_some_and(|(at, _)| *at == server.id);
+    match &presence.place {
+        Whereabouts::There { server: at, world: held, name }
+            if *at == server.id && *held == world =>
+        {
+            if refused {
+                come_home(step, &presence, None)?;
+            } else {
+                go_again(step, account, server.id, name)?;
+            }
+        }
+        _ if refused && is_awaited => {
+            keep(step, Presence { returns: None, ..presence.as_ref().clone() })?;
+        }
+        _ => {}
     }
     Ok(json!({"id": account}))
 }
@@ -237,8 +265,15 @@ fn go_again(
     server: ServerId,
     world: &str,
 ) -> Result<(), Halt> {
-    expect(step, account, server)?;
-    let args = json!({"record": visit::record_of(step, account)?, "into": world});
+    let presence = presence_of(step, account)?;
+    let from = match &presence.place {
+        Whereabouts::There { server: at, world, .. } if *at == server => *world,
+        Whereabouts::There { .. } | Whereabouts::Here(_) | Whereabouts::Nowhere => {
+            keep(step, Presence { asked: Some((server, step.now)), ..presence })?;
+            NOT_THERE
+        }
+    };
+    let args = json!({"record": visit::record_of(step, account)?, "into": world, "from": from});
     let tell = step.tell_of(server, "avatar.enter", args)?;
     step.tell(tell);
     Ok(())
@@ -285,27 +320,35 @@ pub(super) fn away(step: &mut Step<'_>) -> Result<Json, Halt> {
         .map_err(|_| Problem::new(Code::Usage, "the server's id is none"))?;
     // It may be back again, and what was to be done about that have come first.
     if step.arg("announced") == &Json::Bool(true) || !step.stored().contact(id).connected {
-        part(step, id)?;
+        part(step, id, true)?;
     }
     Ok(json!({"id": id}))
 }
 
-/// Parts with a server: its people leave our worlds, and ours come home from its own.
-pub(super) fn part(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
+/// Parts with a server: its people leave our worlds, and ours come home from its own. `returns`: they go
+/// there again when it is back.
+pub(super) fn part(step: &mut Step<'_>, id: ServerId, returns: bool) -> Result<(), Halt> {
     for guest in guests(step)?.iter().filter(|guest| guest.home == id) {
-        remove_guest(step, guest)?;
-        let args = json!({"account": guest.account, "world": guest.world});
-        let tell = step.tell_of(id, "avatar.gone", args)?;
-        step.tell(tell);
+        show_out(step, guest, !returns)?;
     }
     for presence in presences(step)? {
-        if let Whereabouts::There { server, name, .. } = &presence.place
-            && *server == id
-        {
-            come_home(step, &presence, Some((*server, name.clone())))?;
+        let place = &presence.place;
+        let is_there = matches!(place, Whereabouts::There { server, .. } if *server == id);
+        let is_expected = presence.returns.as_ref().is_some_and(|(server, _)| *server == id);
+        if is_there {
+            break_off(step, &presence, returns)?;
+        } else if is_expected && !returns {
+            keep(step, Presence { returns: None, ..presence.as_ref().clone() })?;
         }
     }
     Ok(())
+}
+
+/// Ends a visit from here: the host hears that they have left, as soon as it hears anything.
+fn break_off(step: &mut Step<'_>, presence: &Presence, returns: bool) -> Result<(), Halt> {
+    leave_place(step, presence)?;
+    let Whereabouts::There { server, name, .. } = &presence.place else { return Ok(()) };
+    come_home(step, presence, returns.then(|| (*server, name.clone())))
 }
 
 /// An account is removed: its avatar leaves wherever it is.
@@ -331,7 +374,6 @@ pub(super) fn back(step: &mut Step<'_>) -> Result<Json, Halt> {
             Whereabouts::Here(_) | Whereabouts::Nowhere => None,
         };
         if let Some((server, world)) = broken_off.or(stands).filter(|(server, _)| *server == id) {
-            keep(step, Presence { returns: None, ..presence.as_ref().clone() })?;
             go_again(step, presence.account, server, &world)?;
         }
     }
@@ -341,11 +383,11 @@ pub(super) fn back(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// At a start nobody of another server is here yet, and ours are with nobody.
 pub(super) fn all_gone(step: &mut Step<'_>) -> Result<(), Halt> {
     for guest in guests(step)? {
-        remove_guest(step, &guest)?;
+        show_out(step, &guest, false)?;
     }
     for presence in presences(step)? {
-        if let Whereabouts::There { server, name, .. } = &presence.place {
-            come_home(step, &presence, Some((*server, name.clone())))?;
+        if matches!(presence.place, Whereabouts::There { .. }) {
+            break_off(step, &presence, true)?;
         }
     }
     Ok(())
@@ -365,14 +407,35 @@ fn guests(step: &Step<'_>) -> Result<Vec<Arc<Guest>>, Halt> {
         .collect())
 }
 
-/// Somebody of another server wants to come into a world of ours.
+/// Somebody of another server wants to come into a world of ours. Where their home asks by itself, after
+/// contact was lost, it hears of a no too: it may think that they still are there.
 pub(super) fn let_in(step: &mut Step<'_>) -> Result<Json, Halt> {
     let home = calling_server(step)?;
     let record = visit::record_in(step, "record")?;
     let known = visit::know(step, &home, &record, PermissionState::Known, None)?;
+    let came = step.in_event(|step| come_in(step, &home, &known));
+    let from = step.text("from").map(str::to_owned);
+    match (came, from) {
+        (Err(Halt::Problem(problem)), Some(world)) => {
+            let args = json!({"account": known.account, "world": world, "refused": true});
+            let tell = step.tell_of(home.id, "avatar.gone", args)?;
+            step.tell(tell);
+            Ok(json!({"refused": problem.says}))
+        }
+        (came, _) => came,
+    }
+}
+
+fn come_in(step: &mut Step<'_>, home: &Server, known: &Visitor) -> Result<Json, Halt> {
     let text = step.word("into");
     let world = step.world(Some(text)).map_err(|_| crate::step::not_offered(text))?;
     let held = step.stored().guest(known.account)?;
+    // Who has come meanwhile is not taken back to where they were.
+    let is_again = step.text("from").is_some();
+    let world = match &held {
+        Some(held) if is_again => world_by_id(step, held.world)?,
+        Some(_) | None => world,
+    };
     let stays = held.as_ref().is_some_and(|held| held.world == world.id);
     if !stays {
         if let Some(held) = &held {
@@ -427,6 +490,15 @@ pub(super) fn let_out(step: &mut Step<'_>) -> Result<Json, Halt> {
         remove_guest(step, &guest)?;
     }
     Ok(json!({"id": account}))
+}
+
+/// Puts a guest out, and says so. `for_good`: they are not let in again.
+fn show_out(step: &mut Step<'_>, guest: &Guest, for_good: bool) -> Result<(), Halt> {
+    remove_guest(step, guest)?;
+    let args = json!({"account": guest.account, "world": guest.world, "refused": for_good});
+    let tell = step.tell_of(guest.home, "avatar.gone", args)?;
+    step.tell(tell);
+    Ok(())
 }
 
 fn remove_guest(step: &mut Step<'_>, guest: &Guest) -> Result<(), Halt> {
@@ -535,7 +607,7 @@ fn seen(step: &mut Step<'_>, id: WorldId) -> Result<Json, Halt> {
     for element in &page.found {
         let name =
             element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
-        if element.type_id == SystemType::Avatar.id() {
+        if element.id == element.owner.avatar() {
             people.push(person(step, element)?);
             continue;
         }

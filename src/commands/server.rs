@@ -179,7 +179,7 @@ fn part(step: &mut Step<'_>, id: ServerId) -> Result<(), Halt> {
             super::protection::end(step, &row, ProtectionState::Dropped)?;
         }
     }
-    super::avatar::part(step, id)?;
+    super::avatar::part(step, id, false)?;
     super::token::end_all(step, id)
 }
 

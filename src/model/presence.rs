@@ -55,19 +55,24 @@ impl Presence {
         Self { account, place, back: Vec::new(), returns: None, since: now, asked: None }
     }
 
+    /// Whether a server was asked to let them in, and may still say yes.
+    pub fn is_asked(&self, now: Timestamp) -> bool {
+        self.asked.is_some_and(|(_, since)| now <= since.after_ms(ASKED_MS))
+    }
+
     /// Whether a server may say that they are in a world of its own now.
     pub fn is_expected_at(&self, server: ServerId, now: Timestamp) -> bool {
         let stands = matches!(&self.place, Whereabouts::There { server: at, .. } if *at == server);
-        let asked =
-            |(at, since): (ServerId, Timestamp)| at == server && now <= since.after_ms(ASKED_MS);
-        stands || self.asked.is_some_and(asked)
+        let asked = self.asked.is_some_and(|(at, _)| at == server) && self.is_asked(now);
+        stands || asked
     }
 
     /// The same somewhere else, with the way back.
     #[must_use]
     pub fn moved_to(&self, place: Whereabouts, now: Timestamp) -> Self {
         let mut back = self.back.clone();
-        if self.place != Whereabouts::Nowhere && self.place != place {
+        let is_noted = back.last() == Some(&self.place);
+        if self.place != Whereabouts::Nowhere && self.place != place && !is_noted {
             back.push(self.place.clone());
         }
         if back.len() > BACK_MAX {

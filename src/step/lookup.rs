@@ -221,6 +221,12 @@ impl Step<'_> {
         id.ok_or_else(|| missing("server", name).into())
     }
 
+    /// Whether a server that is named is this one.
+    fn is_us(&self, server: &str) -> Result<bool, Halt> {
+        let name = server.strip_prefix('@').unwrap_or(server);
+        Ok(self.known_server(name)? == Some(self.setting.us))
+    }
+
     fn known_server(&self, name: &str) -> Result<Option<ServerId>, Halt> {
         let key = name_key(name);
         if let Some(id) = self.stored().id_at(Key::ServerName(key.clone()))? {
@@ -279,12 +285,16 @@ impl Step<'_> {
         };
         let Some(text) = text else { return self.only_world() };
         let place = self.place(text)?;
-        match (place.words.as_slice(), &place.server) {
-            ([name], None) => {
+        let is_here = match &place.server {
+            None => true,
+            Some(server) => self.is_us(server)?,
+        };
+        match (place.words.as_slice(), is_here) {
+            ([name], true) if place.server.is_none() => {
                 let owner = self.acting().ok().map(|account| account.id);
                 self.world_named(owner, name, text)
             }
-            ([account, name], None) => {
+            ([account, name], true) => {
                 let owner = self.local_account(account)?.id;
                 self.world_named(Some(owner), name, text)
             }
@@ -516,11 +526,10 @@ impl Step<'_> {
     fn element_or_copy(&self, text: &str) -> Result<Arc<Element>, Halt> {
         let place = self.place(text)?;
         if let Some(server) = &place.server
-            && self.known_server(server.strip_prefix('@').unwrap_or(server))?
-                != Some(self.setting.us)
+            && !self.is_us(server)?
         {
-            let says = format!("'{text}' is at another server: this is done at its home");
-            return Err(Problem::new(Code::Usage, says).into());
+            let says = format!("'{text}' is at another server, and not here");
+            return Err(Problem::new(Code::NotFound, says).hint("do this at its home").into());
         }
         match place.words.as_slice() {
             [name] => match (
@@ -569,6 +578,7 @@ impl Step<'_> {
                     return Ok(element);
                 }
             }
+            return Err(missing("element", name).into());
         } else if is_part(name) && self.call.caller.server().is_none() {
             let mut found = Vec::new();
             for world in self.worlds()? {
