@@ -104,9 +104,8 @@ fn ask_in(
     server: ServerId,
     world: &str,
 ) -> Result<Json, Halt> {
-    // Who goes somewhere does not go back to where a visit was broken off.
     let presence = presence_of(step, account.id)?;
-    keep(step, Presence { asked: Some((server, step.now)), returns: None, ..presence })?;
+    keep(step, Presence { asked: Some((server, step.call.deadline_at)), ..presence })?;
     let args = json!({"record": visit::record_of(step, account.id)?, "into": world});
     Err(step.forward(server, "avatar.enter", args)?)
 }
@@ -211,14 +210,16 @@ pub(super) fn placed(step: &mut Step<'_>) -> Result<Json, Halt> {
         return Ok(json!({"id": account.id}));
     }
     let place = Whereabouts::There { server: server.id, world, name };
-    if presence.place != place {
+    // They may be on their way to yet another server.
+    let asked = presence.asked.filter(|(at, _)| *at != server.id);
+    if presence.place == place {
+        keep(step, Presence { asked, returns: None, ..presence })?;
+    } else {
         let same_server =
             matches!(&presence.place, Whereabouts::There { server: at, .. } if *at == server.id);
         if !same_server {
             leave_place(step, &presence)?;
         }
-        // They may be on their way to yet another server.
-        let asked = presence.asked.filter(|(at, _)| *at != server.id);
         keep(step, Presence { asked, ..presence.moved_to(place, step.now) })?;
     }
     Ok(json!({"id": account.id}))
@@ -268,10 +269,7 @@ fn go_again(
     let presence = presence_of(step, account)?;
     let from = match &presence.place {
         Whereabouts::There { server: at, world, .. } if *at == server => *world,
-        Whereabouts::There { .. } | Whereabouts::Here(_) | Whereabouts::Nowhere => {
-            keep(step, Presence { asked: Some((server, step.now)), ..presence })?;
-            NOT_THERE
-        }
+        Whereabouts::There { .. } | Whereabouts::Here(_) | Whereabouts::Nowhere => NOT_THERE,
     };
     let args = json!({"record": visit::record_of(step, account)?, "into": world, "from": from});
     let tell = step.tell_of(server, "avatar.enter", args)?;

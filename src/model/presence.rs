@@ -7,9 +7,6 @@ use super::{AccountId, ElementId, Json, Name, ServerId, Timestamp, WorldId};
 /// Places that are remembered to go back to.
 pub const BACK_MAX: usize = 16;
 
-/// How long a server that was asked to let somebody in may say that they are there, in milliseconds.
-const ASKED_MS: u64 = 600_000;
-
 /// Where an account's avatar is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Whereabouts {
@@ -43,7 +40,7 @@ pub struct Presence {
     pub returns: Option<(ServerId, String)>,
     /// Since when they are there.
     pub since: Timestamp,
-    /// A server that was asked to let them in, and when: no other may say where they are.
+    /// A server that was asked to let them in, and until when it may say that they are there.
     #[serde(default)]
     pub asked: Option<(ServerId, Timestamp)>,
 }
@@ -55,16 +52,12 @@ impl Presence {
         Self { account, place, back: Vec::new(), returns: None, since: now, asked: None }
     }
 
-    /// Whether a server was asked to let them in, and may still say yes.
-    pub fn is_asked(&self, now: Timestamp) -> bool {
-        self.asked.is_some_and(|(_, since)| now <= since.after_ms(ASKED_MS))
-    }
-
     /// Whether a server may say that they are in a world of its own now.
     pub fn is_expected_at(&self, server: ServerId, now: Timestamp) -> bool {
         let stands = matches!(&self.place, Whereabouts::There { server: at, .. } if *at == server);
-        let asked = self.asked.is_some_and(|(at, _)| at == server) && self.is_asked(now);
-        stands || asked
+        let asked = self.asked.is_some_and(|(at, until)| at == server && now <= until);
+        let is_awaited = self.returns.as_ref().is_some_and(|(at, _)| *at == server);
+        stands || asked || is_awaited
     }
 
     /// The same somewhere else, with the way back.
