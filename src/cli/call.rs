@@ -172,7 +172,7 @@ pub(super) fn read_file(path: &str) -> Result<String, Problem> {
     read.map_err(|error| Problem::new(Code::Usage, format!("{path} cannot be read: {error}")))
 }
 
-fn arguments(command: &Command, matches: &ArgMatches) -> Result<Json, Problem> {
+pub(super) fn arguments(command: &Command, matches: &ArgMatches) -> Result<Json, Problem> {
     let mut args = Map::new();
     for arg in command.args {
         if arg.name == "world" && !arg.positional {

@@ -125,11 +125,10 @@ pub async fn run(arguments: Vec<std::ffi::OsString>) -> Result<Wish, Problem> {
             if (noun, verb) == ("type", "check") {
                 return check_type(output, verb_matches);
             }
-            let wish = call::one(&globals, output, &format!("{noun}.{verb}"), verb_matches).await?;
             if (noun, verb) == ("world", "enter") && walk::is_possible(&globals) {
-                return walk::run(&globals).await;
+                return walk::run(&globals, verb_matches).await;
             }
-            Ok(wish)
+            call::one(&globals, output, &format!("{noun}.{verb}"), verb_matches).await
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use clap::ArgMatches;
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -10,6 +11,7 @@ use super::call::value_of;
 use super::show::{Output, print_problem, print_text};
 use super::{Globals, Wish, client};
 use crate::api::client::Client;
+use crate::catalog;
 use crate::model::Problem;
 
 /// What can be typed.
@@ -47,15 +49,18 @@ struct Walk {
     before: String,
 }
 
-/// Walks on from where the account is, until the input ends.
-pub(super) async fn run(globals: &Globals) -> Result<Wish, Problem> {
+/// Goes in, and walks on from there until the input ends.
+pub(super) async fn run(globals: &Globals, matches: &ArgMatches) -> Result<Wish, Problem> {
     let mut walk = Walk {
         client: client(globals),
         globals: globals.clone(),
         world: String::new(),
         before: String::new(),
     };
-    walk.look().await?;
+    if let Some(command) = catalog::find("world.enter") {
+        let entered = walk.call(command.name, super::call::arguments(command, matches)?).await?;
+        walk.arrive(&entered).await?;
+    }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
         prompt();
@@ -191,7 +196,7 @@ impl Walk {
     /// Shows the room into which one has come, once the node knows of it too.
     async fn arrive(&mut self, entered: &Json) -> Result<(), Problem> {
         for _ in 0..LOOKS_MAX {
-            let room = self.call("world.look", json!({})).await?;
+            let room = self.call("world.look", json!({})).await.unwrap_or_default();
             if room.get("id") == entered.get("id") {
                 break;
             }

@@ -59,12 +59,15 @@ fn about(step: &mut Step<'_>, server: &Server) -> Result<Json, Halt> {
         return Ok(Json::Null);
     }
     let element = server.id.element().to_string();
-    let args = json!({"element": element, "attribute": "description"});
-    let answer = step.ask_server(server.id, "element.get", "description", args, Some(ABOUT_MS))?;
-    Ok(answer.map_or(
-        Json::Null,
-        |answer| json!({"description": answer.get("value").cloned().unwrap_or_default()}),
-    ))
+    let mut about = serde_json::Map::new();
+    for attribute in ["description", "picture"] {
+        let args = json!({"element": element, "attribute": attribute});
+        let answer = step.ask_server(server.id, "element.get", attribute, args, Some(ABOUT_MS))?;
+        if let Ok(answer) = answer {
+            about.insert(attribute.to_owned(), answer.get("value").cloned().unwrap_or_default());
+        }
+    }
+    Ok(if about.is_empty() { Json::Null } else { Json::Object(about) })
 }
 
 pub(super) fn set(step: &mut Step<'_>) -> Result<Json, Halt> {
