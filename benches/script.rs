@@ -119,6 +119,10 @@ impl Host for Lamp {
         Ok(inside)
     }
 
+    fn travel(&mut self, _: &str, _: Option<&str>) -> Result<(), Stop> {
+        Ok(())
+    }
+
     fn log(&mut self, _line: &str) {}
 
     fn fact(&mut self, _subject: Subject, _key: &str) -> Json {

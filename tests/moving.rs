@@ -770,6 +770,32 @@ fn a_thing_of_another_server_is_not_mistaken_for_one_of_the_same_name_here() {
     assert_eq!(value(&attic, "bob/yard/ball glow"), 0);
 }
 
+#[test]
+fn a_script_moves_what_is_its_owners_here_and_to_another_server_and_nothing_else() {
+    let [attic, kitchen] = attic_and_kitchen();
+    done(&attic, "world add shed --as alice");
+    publish(&attic, "alice", KITE);
+    done(&attic, "element create kite --name kite --as alice --world alice/garden");
+    settle(&attic, "dora/attic");
+    done(&attic, "element create alice:ball --name foreign --as dora --world dora/attic");
+    let fly =
+        |to: &str| format!("action call kite fly --arg to={to} --as alice --world alice/garden");
+
+    done(&attic, &fly("alice/shed"));
+    attic.until(&["element", "ls", "--world", "alice/shed"], |listed| names_of(listed) == "kite");
+    refused(&attic, &fly("alice/shed"), 4, "not_found");
+
+    let home = "action call kite fly --arg to=bob@kitchen/yard --as alice --world alice/shed";
+    done(&attic, home);
+    take_in(&kitchen);
+    kitchen.until(&["element", "ls"], |listed| names_of(listed) == "kite");
+
+    done(&attic, "element create kite --name thief --as alice --world alice/garden");
+    let steal = "action call thief steal --arg what=dora/attic/foreign --as alice";
+    refused(&attic, &format!("{steal} --world alice/garden"), 5, "not_permitted");
+    assert_eq!(names_of(&done(&attic, "element ls --world dora/attic")), "foreign");
+}
+
 // Machines that fall.
 
 #[test]
@@ -856,6 +882,19 @@ on = "event:hum"
 level = "public"
 portable = true
 script = 'return { hums = element.name }'
+"#;
+
+/// It goes where it is told to, and takes what it is told to.
+const KITE: &str = r#"
+name = "kite"
+
+[actions.fly]
+on = "event:fly"
+script = 'move(event.to)'
+
+[actions.steal]
+on = "event:steal"
+script = 'move("alice/garden", event.what)'
 "#;
 
 /// Something of it is for its owner's home alone.

@@ -86,6 +86,13 @@ pub trait Host {
     /// It was refused, or there is no right to it.
     fn stand(&mut self, set: &str, element: Option<&str>, inside: bool) -> Result<bool, Stop>;
 
+    /// Moves an element, itself if none is named, into a world, here or at another server, once everything
+    /// is committed.
+    ///
+    /// # Errors
+    /// There is no right to it, or no such element here.
+    fn travel(&mut self, world: &str, element: Option<&str>) -> Result<(), Stop>;
+
     /// Adds a line to the job's trace.
     fn log(&mut self, line: &str);
 

@@ -295,6 +295,10 @@ impl Machine {
                 let element = optional(second, "element")?;
                 host.stand(&word(first, "set")?, element.as_deref(), number == 14).map(Json::Bool)
             }
+            Some(16) => {
+                let element = optional(second, "element")?;
+                host.travel(&word(first, "world")?, element.as_deref()).map(|()| Json::Null)
+            }
             Some(_) | None => return Err(mlua::Error::runtime("no such request")),
         };
         match answer {

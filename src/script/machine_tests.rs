@@ -53,6 +53,10 @@ impl Host for Shelf {
         Ok(inside)
     }
 
+    fn travel(&mut self, _: &str, _: Option<&str>) -> Result<(), Stop> {
+        Ok(())
+    }
+
     fn log(&mut self, line: &str) {
         self.lines.push(line.to_owned());
     }

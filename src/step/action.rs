@@ -407,7 +407,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn send_local(
+    /// Makes a call as an account of ours once everything is committed.
+    pub(super) fn send_local(
         &mut self,
         account: Option<AccountId>,
         command: &str,

@@ -184,6 +184,20 @@ impl<'r, 's> Runner<'r, 's> {
     }
 
     fn try_destroy(&mut self, name: &str) -> Result<(), Halt> {
+        let element = self.own_thing(name)?;
+        self.step.destroy_element(&element)
+    }
+
+    fn try_travel(&mut self, world: &str, element: Option<&str>) -> Result<(), Halt> {
+        let own = self.listener.element.id.to_string();
+        let element = self.own_thing(element.unwrap_or(&own))?;
+        self.step.check_thing(&element)?;
+        let args = json!({"element": element.id, "to": world});
+        self.step.send_local(Some(element.owner), "element.move", args, None)
+    }
+
+    /// An element of this one's owner with which the action may do as they may.
+    fn own_thing(&mut self, name: &str) -> Result<Arc<Element>, Halt> {
         self.check_own_only()?;
         let element = self.here(name)?;
         let own = self.listener.element;
@@ -194,7 +208,7 @@ impl<'r, 's> Runner<'r, 's> {
         if element.id != own.id {
             self.check_type_owner(&element.owner)?;
         }
-        self.step.destroy_element(&element)
+        Ok(element)
     }
 
     fn try_stand(&mut self, set: &str, element: Option<&str>, inside: bool) -> Result<bool, Halt> {
@@ -302,6 +316,10 @@ impl Host for Runner<'_, '_> {
 
     fn stand(&mut self, set: &str, element: Option<&str>, inside: bool) -> Result<bool, Stop> {
         self.try_stand(set, element, inside).map_err(|halt| self.stop(halt))
+    }
+
+    fn travel(&mut self, world: &str, element: Option<&str>) -> Result<(), Stop> {
+        self.try_travel(world, element).map_err(|halt| self.stop(halt))
     }
 
     fn log(&mut self, line: &str) {
