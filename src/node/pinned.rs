@@ -20,6 +20,9 @@ pub(super) struct Pinned {
     pub(super) tries: Vec<Try>,
     pub(super) dialling: bool,
     pub(super) connected: bool,
+    /// Whether it was met since the start: from then on it is dialled as every server is that is waited
+    /// for.
+    pub(super) met: bool,
 }
 
 impl Pinned {
@@ -35,6 +38,7 @@ impl Pinned {
             tries: Vec::new(),
             dialling: false,
             connected: false,
+            met: false,
         })
     }
 

@@ -37,8 +37,11 @@ impl Hub {
 
     pub(super) fn dial_pinned(&mut self, now: Timestamp) {
         let mut dials = Vec::new();
+        let entries = &self.entries;
+        let is_known =
+            |server: Option<ServerId>| server.is_some_and(|server| entries.contains_key(&server));
         for pinned in &mut self.ground.pinned {
-            if pinned.is_due(now) {
+            if pinned.is_due(now) && !(pinned.met && is_known(pinned.server)) {
                 pinned.dialling = true;
                 dials.push((pinned.key, pinned.addresses.clone()));
             }

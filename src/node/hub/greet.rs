@@ -191,6 +191,7 @@ impl Hub {
             pinned.connected = true;
             pinned.dialling = false;
             pinned.failures = 0;
+            pinned.met = true;
             pinned.name.clone()
         });
         let pinned = called.is_some();
