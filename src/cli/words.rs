@@ -174,7 +174,7 @@ fn own() -> Vec<Command> {
                     .help("the file with the words, - for standard input"),
             ),
         Command::new("restore")
-            .about("Puts a backup into a home that has no store.")
+            .about("Puts a backup into a home that has no store and no key.")
             .arg(Arg::new("file").required(true).help("the backup")),
         Command::new("paths").about("Shows where the files of the node are."),
         Command::new("completions").about("Prints completions for a shell.").arg(

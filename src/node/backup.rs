@@ -46,11 +46,11 @@ fn beside(home: &Home) -> Result<Vec<Beside>, Problem> {
     Ok(found)
 }
 
-/// Puts a backup into a home that has no store. At its next start the node begins a new life: what was
+/// Puts a backup into a home that has no store and no key. At its next start the node begins a new life: what was
 /// told and taken since the backup is not known to it.
 ///
 /// # Errors
-/// It is no backup, or the home has a store already; then nothing has changed.
+/// It is no backup, or the home has a store or a key already; then nothing has changed.
 pub fn restore(path: &Path, from: &Path) -> Result<Json, Problem> {
     let (home, _) = Home::open(path).map_err(StartError::from)?;
     let key = home.path().join("identity.key");
