@@ -9,6 +9,8 @@
 
 #[path = "sim/away.rs"]
 mod away;
+#[path = "sim/crash.rs"]
+mod crash;
 #[path = "sim/dice.rs"]
 mod dice;
 #[path = "sim/disk.rs"]

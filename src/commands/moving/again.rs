@@ -1,0 +1,136 @@
+//! What two servers tell each other of moves when they meet again, and when a store went back.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::receive::{say_accepted, taken};
+use super::{own_deed, store, told, transfer_id, transfers};
+use crate::commands::token::calling_server;
+use crate::model::{
+    Code, Json, Key, Moved, Problem, Rest, Row, Server, ServerId, Transfer, TransferId,
+    TransferRole, TransferState, hex, unhex,
+};
+use crate::presence::{THINGS_MAX, is_newer};
+use crate::step::{Halt, Step};
+use crate::trust::DeedClaim;
+
+/// A server is met again. Where its store went back, it hears again what it gave us; else it hears what we
+/// took, if we do not know yet that it knows.
+pub(in crate::commands) fn met_again(
+    step: &mut Step<'_>,
+    server: ServerId,
+    is_another_life: bool,
+) -> Result<(), Halt> {
+    for transfer in transfers(step)? {
+        let is_ours = transfer.other == server
+            && transfer.role == TransferRole::Receiver
+            && transfer.state == TransferState::Accepted;
+        if is_ours && is_another_life {
+            claim(step, &transfer)?;
+        } else if is_ours && !transfer.acknowledged {
+            say_accepted(step, &transfer)?;
+        }
+    }
+    Ok(())
+}
+
+/// A server does not know of a transfer of its own.
+pub(in crate::commands) fn unknown(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let transfer = taken(step, server.id)?;
+    if let Some(transfer) = transfer.filter(|held| held.state == TransferState::Accepted) {
+        claim(step, &transfer)?;
+    }
+    Ok(json!({"id": server.id}))
+}
+
+/// Shows a server its own word for what it gave us.
+fn claim(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
+    let mut things = Vec::new();
+    for thing in &transfer.things {
+        // What went back there is theirs.
+        let moved = step.stored().moved(thing.element)?;
+        if moved.is_none_or(|moved| moved.server != transfer.other) {
+            things.push(json!({"element": thing.element, "deed": hex(&thing.deed)}));
+        }
+    }
+    if things.is_empty() {
+        return Ok(());
+    }
+    let acknowledged = transfer.acknowledged;
+    let args = json!({"transfer": transfer.id, "things": things, "acknowledged": acknowledged});
+    told(step, transfer.other, "move.claim", args)
+}
+
+/// A server says that we gave it things, and shows our own word for that.
+pub(in crate::commands) fn claimed(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let id = transfer_id(step)?;
+    let said = step.arg("things").as_array().cloned().unwrap_or_default();
+    let is_theirs = step.arg("acknowledged") == &Json::Bool(true) && went_back_since(step, id)?;
+    let mut let_go_of = 0;
+    for thing in said.iter().take(THINGS_MAX) {
+        let deed = thing.get("deed").and_then(Json::as_str).and_then(unhex).unwrap_or_default();
+        let claim = own_deed(step, &deed).filter(|claim| {
+            claim.receiver == server.id && claim.giver == step.setting.us && claim.transfer == id
+        });
+        let Some(claim) = claim else {
+            let says = "the deed is none of ours";
+            return Err(Problem::new(Code::Refused, says).into());
+        };
+        let_go_of += u32::from(yield_to(step, &server, &claim, is_theirs)?);
+    }
+    let taken_back = step.stored().transfer(id)?;
+    let taken_back = taken_back.is_some_and(|held| held.state == TransferState::Reclaimed);
+    let answer = if taken_back && !is_theirs { "move.reclaimed" } else { "move.acknowledged" };
+    told(step, server.id, answer, json!({"transfer": id}))?;
+    if let Some(transfer) = step.stored().transfer(id)?
+        && matches!(transfer.state, TransferState::Offered | TransferState::Reclaimed)
+        && let_go_of > 0
+    {
+        let state = TransferState::Accepted;
+        store(step, Transfer { state, since: step.now, ..transfer.as_ref().clone() })?;
+    }
+    Ok(json!({"things": let_go_of}))
+}
+
+/// Whether a transfer that we took back was offered by an earlier life of our store: it may have heard
+/// more than we know.
+fn went_back_since(step: &Step<'_>, id: TransferId) -> Result<bool, Halt> {
+    let (held, node) = (step.stored().transfer(id)?, step.stored().node()?);
+    let is_reclaimed = held.is_some_and(|held| {
+        held.state == TransferState::Reclaimed && held.role == TransferRole::Giver
+    });
+    // Both ids begin with the time at which they were made.
+    let began = node.map(|node| *node.incarnation.as_bytes());
+    Ok(is_reclaimed && began.is_some_and(|began| began > *id.as_bytes()))
+}
+
+/// Lets go of a thing that we own with a lower epoch than the one that we gave away.
+fn yield_to(
+    step: &mut Step<'_>,
+    server: &Server,
+    claim: &DeedClaim,
+    is_theirs: bool,
+) -> Result<bool, Halt> {
+    for element in step.elements_with_id(claim.element)? {
+        if element.home.is_some() {
+            continue;
+        }
+        let in_transit = element.rests == Some(Rest::Moving(claim.transfer));
+        let taken_back = is_theirs && element.epoch == claim.epoch + 1;
+        if in_transit || taken_back || is_newer(claim.epoch, element.epoch) {
+            step.make_copy(&element, server.id)?;
+            let moved = Moved {
+                server: server.id,
+                epoch: claim.epoch,
+                transfer: claim.transfer,
+                at: step.now,
+            };
+            step.put(Key::Moved(claim.element), Row::Moved(Arc::new(moved)))?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
