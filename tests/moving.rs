@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use support::{Node, path};
+use support::{Node, done, path, refused, split, text};
 
 /// Stands in what is private, and nowhere else.
 const MARKER: &str = "zq7kvkeptw4";
@@ -1162,20 +1162,6 @@ fn question(node: &Node) -> Json {
     node.until(&["inbox"], one)["items"][0].clone()
 }
 
-fn split(words: &str) -> Vec<&str> {
-    words.split_whitespace().collect()
-}
-
-/// Says words that must be done, and gives back what was answered.
-fn done(node: &Node, words: &str) -> Json {
-    node.done(&split(words))
-}
-
-/// Says words that must fail with this exit and code, and gives back the problem.
-fn refused(node: &Node, words: &str, exit: i32, code: &str) -> Json {
-    node.refused(&split(words), exit, code)
-}
-
 /// The value of an element, named as `ball glow`.
 fn value(node: &Node, words: &str) -> Json {
     done(node, &format!("element get {words}"))["value"].clone()
@@ -1184,10 +1170,6 @@ fn value(node: &Node, words: &str) -> Json {
 /// The id of something of alice's.
 fn id_of(node: &Node, name: &str) -> String {
     text(&done(node, &format!("element show {name} --as alice")), "id")
-}
-
-fn text(json: &Json, key: &str) -> String {
-    json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
 }
 
 fn items(listed: &Json) -> Vec<Json> {

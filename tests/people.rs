@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use support::{Node, path};
+use support::{Node, done, path, refused, split, text, value};
 
 /// How long an answer over TCP may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -1031,29 +1031,6 @@ fn for_alice(words: &str) -> String {
 fn question(node: &Node) -> Json {
     let one = |inbox: &Json| inbox["items"].as_array().is_some_and(|items| items.len() == 1);
     node.until(&["inbox"], one)["items"][0].clone()
-}
-
-fn split(words: &str) -> Vec<&str> {
-    words.split_whitespace().collect()
-}
-
-/// Says words that must be done, and gives back what was answered.
-fn done(node: &Node, words: &str) -> Json {
-    node.done(&split(words))
-}
-
-/// Says words that must fail with this exit and code, and gives back the problem.
-fn refused(node: &Node, words: &str, exit: i32, code: &str) -> Json {
-    node.refused(&split(words), exit, code)
-}
-
-/// The value of an element, named as `lamp on`.
-fn value(node: &Node, words: &str) -> Json {
-    done(node, &format!("element get {words}"))["value"].clone()
-}
-
-fn text(json: &Json, key: &str) -> String {
-    json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
 }
 
 fn items_of<'l>(listed: &'l Json, key: &str) -> Vec<&'l str> {

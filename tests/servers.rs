@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use freehold::model::{Name, ServerId, TicketText, hex};
 use freehold::trust::{Inception, KeyPair, Record, RecordKind, Verified};
 use serde_json::{Value as Json, json};
-use support::{Node, furnish, path};
+use support::{Node, done, furnish, path, refused, split, text, value};
 
 /// What anyone may read of the attic's lamp.
 const GET: &str = "element get alice@attic/garden/lamp count";
@@ -1309,30 +1309,7 @@ fn items_of<'l>(listed: &'l Json, key: &str) -> Vec<&'l str> {
     items.iter().filter_map(|item| item[key].as_str()).collect()
 }
 
-fn split(words: &str) -> Vec<&str> {
-    words.split_whitespace().collect()
-}
-
 /// Words, and more that may hold spaces.
 fn with<'w>(words: &'w str, more: &[&'w str]) -> Vec<&'w str> {
     words.split_whitespace().chain(more.iter().copied()).collect()
-}
-
-/// Says words that must be done, and gives back what was answered.
-fn done(node: &Node, words: &str) -> Json {
-    node.done(&split(words))
-}
-
-/// Says words that must fail with this exit and code, and gives back the problem.
-fn refused(node: &Node, words: &str, exit: i32, code: &str) -> Json {
-    node.refused(&split(words), exit, code)
-}
-
-/// The value of an element, named as `lamp on`.
-fn value(node: &Node, words: &str) -> Json {
-    done(node, &format!("element get {words}"))["value"].clone()
-}
-
-fn text(json: &Json, key: &str) -> String {
-    json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
 }

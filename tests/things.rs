@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use freehold::model::ServerId;
 use serde_json::{Value as Json, json};
-use support::{Node, Said, path, said};
+use support::{Node, Said, done, path, refused, said, split, text, value};
 
 /// How long something that happens by itself may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -3497,29 +3497,6 @@ fn two_gardens() -> Node {
     done(&node, "account add bob");
     done(&node, "world add bob/house");
     node
-}
-
-fn split(words: &str) -> Vec<&str> {
-    words.split_whitespace().collect()
-}
-
-/// Says words that must be done, and gives back what was answered.
-fn done(node: &Node, words: &str) -> Json {
-    node.done(&split(words))
-}
-
-/// Says words that must fail with this exit and code, and gives back the problem.
-fn refused(node: &Node, words: &str, exit: i32, code: &str) -> Json {
-    node.refused(&split(words), exit, code)
-}
-
-/// The value of an element, named as `lamp on`.
-fn value(node: &Node, words: &str) -> Json {
-    done(node, &format!("element get {words}"))["value"].clone()
-}
-
-fn text(json: &Json, key: &str) -> String {
-    json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
 }
 
 /// The id of the element that stands for what is shown.

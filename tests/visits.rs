@@ -22,7 +22,7 @@ use freehold::wire::Batch;
 use libp2p::PeerId;
 use probe::{Probe, wait_for};
 use serde_json::{Value as Json, json};
-use support::{Events, LAMP, Node, path};
+use support::{Events, LAMP, Node, done, path, refused, split, text};
 
 /// How long an answer over TCP may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -1687,24 +1687,6 @@ fn account_of(probe: &Probe, name: &str) -> Record {
 #[expect(clippy::disallowed_methods, reason = "how long people wait is what is measured")]
 fn now() -> Instant {
     Instant::now()
-}
-
-fn split(words: &str) -> Vec<&str> {
-    words.split_whitespace().collect()
-}
-
-/// Says words that must be done, and gives back what was answered.
-fn done(node: &Node, words: &str) -> Json {
-    node.done(&split(words))
-}
-
-/// Says words that must fail with this exit and code, and gives back the problem.
-fn refused(node: &Node, words: &str, exit: i32, code: &str) -> Json {
-    node.refused(&split(words), exit, code)
-}
-
-fn text(json: &Json, key: &str) -> String {
-    json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
 }
 
 /// What is listed under a name; null where nothing is.

@@ -218,6 +218,8 @@ impl Demo {
         let alice = self.until(0, &["account", "show", "alice", "--json"], "\"id\"").await?;
         let alice: Json = serde_json::from_str(&alice).map_err(failed)?;
         let alice = alice["id"].as_str().unwrap_or_default().to_owned();
+        // The network hears of it a moment after the type was published.
+        self.until(2, &["account", "show", &alice], "alice").await?;
         self.show(2, &["account", "show", &alice]).await
     }
 

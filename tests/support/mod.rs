@@ -337,3 +337,28 @@ pub(crate) fn furnish(node: &Node) -> String {
 pub(crate) fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// A command line as words.
+pub(crate) fn split(words: &str) -> Vec<&str> {
+    words.split_whitespace().collect()
+}
+
+/// Says words that must be done, and gives back what was answered.
+pub(crate) fn done(node: &Node, words: &str) -> Json {
+    node.done(&split(words))
+}
+
+/// Says words that must fail with this exit and code, and gives back the problem.
+pub(crate) fn refused(node: &Node, words: &str, exit: i32, code: &str) -> Json {
+    node.refused(&split(words), exit, code)
+}
+
+/// The value of an element, named as `lamp on`.
+pub(crate) fn value(node: &Node, words: &str) -> Json {
+    done(node, &format!("element get {words}"))["value"].clone()
+}
+
+/// A text in an answer.
+pub(crate) fn text(json: &Json, key: &str) -> String {
+    json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
+}
