@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use freehold::model::{Name, ServerId, TicketText, hex};
-use freehold::trust::{Inception, KeyPair, Record, RecordKind, Verified};
+use freehold::trust::{CHAIN_MAX, Inception, KeyPair, Record, RecordKind, Verified};
 use serde_json::{Value as Json, json};
 use support::{Node, done, furnish, path, refused, split, text, value};
 
@@ -951,6 +951,84 @@ fn a_node_from_before_a_recovery_is_refused_by_who_knows_the_newer_record() {
     done(&kitchen, GET);
 }
 
+#[test]
+fn an_account_with_a_new_key_is_who_it_was_to_those_who_knew_it_and_those_who_did_not() {
+    let attic = with_alice();
+    let kitchen = quiet("kitchen", "", &[&attic]);
+    let cellar = quiet("cellar", "", &[&attic]);
+    connected(&attic, "kitchen");
+    connected(&attic, "cellar");
+    let first = done(&attic, "account show alice");
+    let known = done(&attic, "visit start kitchen --as alice");
+    assert_eq!(done(&kitchen, "account show alice@attic")["key"], first["key"]);
+
+    done(&attic, "account rekey alice");
+    let rekeyed = done(&attic, "account rekey alice");
+
+    let now = done(&attic, "account show alice");
+    assert_eq!((&now["id"], &now["key"]), (&first["id"], &rekeyed["key"]));
+    assert_ne!(now["key"], first["key"]);
+    let again = done(&attic, "visit start kitchen --as alice");
+    assert_eq!((&again["id"], &again["name"]), (&known["id"], &known["name"]));
+    // What the user has shown is newer than the copy that the kitchen keeps.
+    let copy = done(&kitchen, "account show alice@attic");
+    assert_eq!((&copy["key"], &copy["cached"]), (&rekeyed["key"], &json!(true)));
+    assert_eq!(done(&attic, "visit start cellar --as alice")["id"], first["id"]);
+    assert_eq!(done(&cellar, "account show alice@attic")["key"], rekeyed["key"]);
+}
+
+#[test]
+fn an_account_changes_its_key_only_as_often_as_others_can_follow() {
+    let mut attic = with_alice();
+    let words = kept_words(&attic, "words");
+    for _ in 0..CHAIN_MAX - 1 {
+        done(&attic, "account rekey alice");
+    }
+    let last = done(&attic, "account show alice");
+
+    refused(&attic, "account rekey alice", 7, "over_limit");
+    refused(&attic, "account rekey nobody", 4, "not_found");
+    refused(&attic, &format!("account rekey {}", text(&attic.ready, "server_id")), 8, "conflict");
+
+    assert_eq!(done(&attic, "account show alice")["key"], last["key"]);
+    // The words begin the count anew.
+    assert_eq!(attic.stop(), 0);
+    assert_eq!(attic.done(&["recover", path(&words)])["accounts"], 1);
+    attic.restart();
+    done(&attic, "account rekey alice");
+    let _kitchen = quiet("kitchen", "", &[&attic]);
+    connected(&attic, "kitchen");
+    done(&attic, "visit start kitchen --as alice");
+}
+
+#[test]
+fn an_old_record_of_an_account_never_wins_until_the_recovery_words_sign_a_newer_one() {
+    let mut attic = with_alice();
+    let kitchen = quiet("kitchen", "", &[&attic]);
+    connected(&attic, "kitchen");
+    let words = kept_words(&attic, "words");
+    let backup = back_up(&attic);
+    // As whoever has stolen the key would do.
+    let stolen = done(&attic, "account rekey alice");
+    done(&attic, "visit start kitchen --as alice");
+    assert_eq!(done(&kitchen, "account show alice@attic")["key"], stolen["key"]);
+    assert_eq!(attic.stop(), 0);
+    let mut old = restored(&attic, &backup);
+    connected(&old, "kitchen");
+
+    refused(&old, "visit start kitchen --as alice", 5, "refused");
+    assert_eq!(done(&kitchen, "account show alice@attic")["key"], stolen["key"]);
+
+    assert_eq!(old.stop(), 0);
+    assert_eq!(old.done(&["recover", path(&words)])["accounts"], 1);
+    old.restart();
+    connected(&old, "kitchen");
+    done(&old, "visit start kitchen --as alice");
+    let own = done(&old, "account show alice");
+    assert_ne!(own["key"], stolen["key"]);
+    assert_eq!(done(&kitchen, "account show alice@attic")["key"], own["key"]);
+}
+
 // Backups.
 
 #[test]
@@ -1136,6 +1214,13 @@ fn quiet(name: &str, settings: &str, peers: &[&Node]) -> Node {
     node.write_bootstrap(peers);
     node.restart();
     node
+}
+
+/// A node with an account, and nothing else.
+fn with_alice() -> Node {
+    let attic = quiet("attic", "", &[]);
+    done(&attic, "account add alice");
+    attic
 }
 
 /// Waits until a node is connected with another.

@@ -109,7 +109,8 @@ fn household() -> Result<Changes, Fault> {
         earlier: Vec::new(),
         is_rekeyed: false,
     };
-    let alice = Account { id: ALICE, name: Name::new("alice")?, record, added_at };
+    let name = Name::new("alice")?;
+    let alice = Account { id: ALICE, name, record, earlier: Vec::new(), added_at };
     let garden = World { id: WORLD, owner: ALICE, name: Name::new(GARDEN)?, added_at };
     let file = read_type(LAMP_FILE).map_err(|mistakes| format!("{mistakes:?}"))?;
     let lamp = TypeDefinition {

@@ -140,6 +140,7 @@ impl Met {
             account: BOB,
             home: KITCHEN,
             name: "bob".to_owned(),
+            record: None,
             state: PermissionState::Permitted,
             ends_at: None,
             since: self.now,

@@ -157,6 +157,19 @@ pub const COMMANDS: &[Command] = &[
         results: &[field("id", "its id")],
     },
     Command {
+        name: "account.rekey",
+        short: None,
+        about: "Gives an account another key, signed by the one before it. Its id stays.",
+        mode: Mode::Change,
+        audience: Audience::Operator,
+        args: &[arg("account", "its name or id", ArgKind::Text)],
+        results: &[
+            field("id", "its id"),
+            field("name", "its name"),
+            field("key", "its key of today, hex"),
+        ],
+    },
+    Command {
         name: "world.add",
         short: None,
         about: "Makes a world.",
@@ -287,7 +300,7 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Change,
         audience: Audience::Server,
         args: &[
-            arg("record", "their record, hex", ArgKind::File),
+            arg("record", "their records, oldest first, hex, with commas", ArgKind::File),
             arg("into", "the world", ArgKind::Text),
             optional(
                 "from",
@@ -1519,7 +1532,7 @@ pub const COMMANDS: &[Command] = &[
         audience: Audience::Server,
         args: &[
             arg("type", "its id", ArgKind::Text),
-            arg("owner", "its owner's record, hex", ArgKind::File),
+            arg("owner", "its owner's records, oldest first, hex, with commas", ArgKind::File),
             arg("revision", "its revision", ArgKind::Count),
             arg("definition", "what it says", ArgKind::Object),
             arg("above", "events to which somebody listens who cannot be asked", ArgKind::Value),
@@ -1614,7 +1627,7 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg("element", "its id", ArgKind::Text),
             arg("type", "its type's id", ArgKind::Text),
-            arg("owner", "its owner's record, hex", ArgKind::File),
+            arg("owner", "its owner's records, oldest first, hex, with commas", ArgKind::File),
             optional("name", "its name at home", ArgKind::Text),
             arg("into", "the world", ArgKind::Text),
         ],
@@ -1724,7 +1737,7 @@ pub const COMMANDS: &[Command] = &[
             arg("transfer", "its id", ArgKind::Text),
             arg("called", "what it is called", ArgKind::Text),
             arg("into", "the world", ArgKind::Text),
-            arg("owner", "its owner's record, hex", ArgKind::File),
+            arg("owner", "its owner's records, oldest first, hex, with commas", ArgKind::File),
             arg("hash", "blake3 of the content, hex", ArgKind::Text),
             arg("pieces", "how many pieces it came in", ArgKind::Count),
             arg("sealed", "what stays behind", ArgKind::Object),
@@ -1895,7 +1908,7 @@ pub const COMMANDS: &[Command] = &[
         mode: Mode::Change,
         audience: Audience::Server,
         args: &[
-            arg("record", "the user's record, hex", ArgKind::File),
+            arg("record", "the user's records, oldest first, hex, with commas", ArgKind::File),
             arg("state", "how far it has come", ArgKind::Text),
             optional("ends_at_ms", "until when, in milliseconds since 1970", ArgKind::Count),
         ],
@@ -1938,7 +1951,7 @@ pub const COMMANDS: &[Command] = &[
         about: "A user of another server says who they are.",
         mode: Mode::Change,
         audience: Audience::Server,
-        args: &[arg("record", "the user's record, hex", ArgKind::File)],
+        args: &[arg("record", "the user's records, oldest first, hex, with commas", ArgKind::File)],
         results: &[],
     },
     Command {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::record;
 use crate::model::{
     Account, AccountId, CachedAccount, Code, Json, Key, Name, Problem, Question, Row, ServerId,
-    SignedRecord, SystemType, hex, peer_id_of, unhex,
+    SystemType, hex, peer_id_of,
 };
 use crate::step::{AccountPlace, Halt, Step, not_offered};
-use crate::trust::{Inception, KeyPair, Record, RecordKind, Verified, decode_record};
+use crate::trust::{CHAIN_MAX, Inception, KeyPair, Record, RecordKind, decode_record, leading};
 
 /// How long the home of an old copy is tried before the copy is shown, in milliseconds.
 pub(super) const PATIENCE_MS: u64 = 2_000;
@@ -38,8 +39,13 @@ pub(super) fn add(step: &mut Step<'_>) -> Result<Json, Halt> {
     let Some(id) = record.account_id() else {
         return Err(Problem::new(Code::Internal, "the record is no account's").into());
     };
-    let account =
-        Account { id, name: name.clone(), record: record.sign(&keys), added_at: step.now };
+    let account = Account {
+        id,
+        name: name.clone(),
+        record: record.sign(&keys),
+        earlier: Vec::new(),
+        added_at: step.now,
+    };
     step.put(Key::Account(id), Row::Account(Arc::new(account)))?;
     step.put(Key::AccountName(name.key()), Row::Id(*id.as_bytes()))?;
     step.put(Key::Secret(id), Row::Secret(keys.seed()))?;
@@ -121,6 +127,37 @@ pub(super) fn rm(step: &mut Step<'_>) -> Result<Json, Halt> {
     Ok(json!({"id": id}))
 }
 
+/// Gives an account another key, by its key of today. Its id stays.
+pub(super) fn rekey(step: &mut Step<'_>) -> Result<Json, Halt> {
+    step.check_operator()?;
+    let account = step.account_here(step.word("account"))?;
+    let id = account.id;
+    let today = step.stored().secret(id)?.ok_or_else(|| {
+        Problem::new(Code::Conflict, "the server's own account has the server's key")
+            .hint("stop the node, then: freehold rekey")
+    })?;
+    let earlier = leading(&account.earlier, &account.record, false);
+    if earlier.len() >= CHAIN_MAX {
+        let says = "the key was changed too often for others to follow";
+        return Err(Problem::new(Code::OverLimit, says)
+            .hint("stop the node, then use its recovery words: freehold recover")
+            .into());
+    }
+    let next = KeyPair::from_seed(&step.random());
+    let held = own_record(&account)?;
+    let record = held.rotated(next.public()).sign(&KeyPair::from_seed(&today));
+    let renewed = Account { record, earlier, ..account.as_ref().clone() };
+    step.put(Key::Account(id), Row::Account(Arc::new(renewed)))?;
+    step.put(Key::Secret(id), Row::Secret(next.seed()))?;
+    Ok(json!({"id": id, "name": account.name, "key": hex(&next.public())}))
+}
+
+fn own_record(account: &Account) -> Result<Record, Problem> {
+    decode_record(&account.record).map_err(|error| {
+        Problem::new(Code::Damaged, format!("the record of '{}': {error}", account.name))
+    })
+}
+
 /// The five cases of loading an account: local; a peer that is not known yet; data that was never
 /// asked for; data in the cache; and, where its home is away, old data marked stale.
 pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
@@ -152,13 +189,11 @@ fn show_to_server(step: &Step<'_>, text: &str) -> Result<Json, Halt> {
         // Who the server is, its hello says.
         return Err(not_offered(text).into());
     }
-    Ok(json!({"id": account.id, "name": account.name, "record": hex(&account.record.0)}))
+    Ok(json!({"id": account.id, "name": account.name, "record": record::text(&account)}))
 }
 
 fn show_local(step: &Step<'_>, account: &Account) -> Result<Json, Halt> {
-    let record = decode_record(&account.record).map_err(|error| {
-        Problem::new(Code::Damaged, format!("the record of '{}': {error}", account.name))
-    })?;
+    let record = own_record(account)?;
     let setting = step.setting;
     let server = json!({"id": setting.us, "name": setting.name, "peer_id": peer_id_of(&setting.keys.public())});
     Ok(json!({
@@ -190,8 +225,8 @@ fn fetch(step: &mut Step<'_>, server: ServerId, name: &str) -> Result<Json, Halt
     let answer =
         step.ask_server(server, "account.show", name, json!({"account": name}), patience)?;
     match (answer, known) {
-        (Ok(answer), known) => {
-            let fetched = Arc::new(verified(step, server, &answer, known.as_deref())?);
+        (Ok(answer), _) => {
+            let fetched = Arc::new(verified(step, server, &answer)?);
             store(step, server, name, &fetched)?;
             show_cached(step, &fetched, false, false)
         }
@@ -212,28 +247,23 @@ pub(super) fn fetched(
 ) -> Result<CachedAccount, Halt> {
     let answer =
         step.ask_server(server, "account.show", name, json!({"account": name}), None)??;
-    verified(step, server, &answer, None)
+    verified(step, server, &answer)
 }
 
-fn verified(
-    step: &Step<'_>,
-    server: ServerId,
-    answer: &Json,
-    known: Option<&CachedAccount>,
-) -> Result<CachedAccount, Halt> {
+fn verified(step: &Step<'_>, server: ServerId, answer: &Json) -> Result<CachedAccount, Halt> {
     let false_record = |says: &str| {
         Halt::from(Problem::new(
             Code::Internal,
             format!("the server's answer cannot be believed: {says}"),
         ))
     };
-    let bytes = answer.get("record").and_then(Json::as_str).and_then(unhex);
-    let signed = SignedRecord(bytes.ok_or_else(|| false_record("it holds no record"))?);
-    let held = known.and_then(|known| decode_record(&known.record).ok());
-    let verified = match &held {
-        Some(held) => Verified::following(&signed, held),
-        None => Verified::first_seen(&signed),
+    let shown = answer.get("record").and_then(Json::as_str);
+    let records = shown.and_then(|text| record::parse(text).ok());
+    let records = records.ok_or_else(|| false_record("it holds no record"))?;
+    let Some((newest, earlier)) = records.split_last() else {
+        return Err(false_record("it holds no record"));
     };
+    let verified = record::verified(step.stored(), earlier, newest);
     let verified = verified.map_err(|error| false_record(&error.to_string()))?;
     let record = verified.record();
     let (Some(id), true) = (record.account_id(), record.home == Some(server)) else {
@@ -243,7 +273,7 @@ fn verified(
         id,
         name: record.name.clone(),
         home: server,
-        record: signed,
+        record: newest.clone(),
         key: record.key,
         fetched_at: step.now,
         until: step.now.after_ms(step.setting.record_ms),
@@ -269,6 +299,7 @@ fn show_cached(
     stale: bool,
 ) -> Result<Json, Halt> {
     let server = step.stored().server(account.home)?;
+    let newest = record::newest_held(step.stored(), account.id);
     Ok(json!({
         "id": account.id,
         "name": account.name,
@@ -277,7 +308,7 @@ fn show_cached(
             "name": server.as_ref().map(|server| server.name.to_string()),
             "peer_id": server.as_ref().map(|server| peer_id_of(&server.key)),
         },
-        "key": hex(&account.key),
+        "key": hex(&newest.map_or(account.key, |record| record.key)),
         "local": false,
         "cached": cached,
         "cached_until": account.until.to_string(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::record;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
@@ -106,7 +107,7 @@ fn ask_in(
 ) -> Result<Json, Halt> {
     let presence = presence_of(step, account.id)?;
     keep(step, Presence { asked: Some((server, step.call.deadline_at)), ..presence })?;
-    let args = json!({"record": visit::record_of(step, account.id)?, "into": world});
+    let args = json!({"record": record::of(step, account.id)?, "into": world});
     Err(step.forward(server, "avatar.enter", args)?)
 }
 
@@ -271,7 +272,7 @@ fn go_again(
         Whereabouts::There { server: at, world, .. } if *at == server => *world,
         Whereabouts::There { .. } | Whereabouts::Here(_) | Whereabouts::Nowhere => NOT_THERE,
     };
-    let args = json!({"record": visit::record_of(step, account)?, "into": world, "from": from});
+    let args = json!({"record": record::of(step, account)?, "into": world, "from": from});
     let tell = step.tell_of(server, "avatar.enter", args)?;
     step.tell(tell);
     Ok(())
@@ -409,8 +410,8 @@ fn guests(step: &Step<'_>) -> Result<Vec<Arc<Guest>>, Halt> {
 /// contact was lost, it hears of a no too: it may think that they still are there.
 pub(super) fn let_in(step: &mut Step<'_>) -> Result<Json, Halt> {
     let home = calling_server(step)?;
-    let record = visit::record_in(step, "record")?;
-    let known = visit::know(step, &home, &record, PermissionState::Known, None)?;
+    let user = record::of_user(step, &home, "record")?;
+    let known = visit::know(step, &home, user, PermissionState::Known, None)?;
     let came = step.in_event(|step| come_in(step, &home, &known));
     let from = step.text("from").map(str::to_owned);
     match (came, from) {

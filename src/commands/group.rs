@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::record::Proven;
 use super::visit;
 use crate::model::{
     AccountGroup, AccountId, Code, Element, EventKind, GroupId, Json, Key, PermissionState,
@@ -237,7 +238,8 @@ fn member_named(step: &mut Step<'_>, text: &str) -> Result<AccountId, Halt> {
             let fetched = super::account::fetched(step, server, &name)?;
             let home = step.server(&server.to_string())?;
             let state = PermissionState::Known;
-            Ok(visit::know(step, &home, &fetched.record, state, None)?.account)
+            let user = Proven { account: fetched.id, name: fetched.name, newest: fetched.record };
+            Ok(visit::know(step, &home, user, state, None)?.account)
         }
         AccountPlace::Somewhere(id) => {
             let says = format!("no account '{id}' is known here");

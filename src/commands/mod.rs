@@ -16,6 +16,7 @@ mod key;
 mod moving;
 mod page;
 mod protection;
+mod record;
 mod server;
 mod set;
 mod share;
@@ -38,6 +39,7 @@ pub fn find(name: &str) -> Option<Command> {
         "account.ls" => account::ls,
         "account.show" => account::show,
         "account.rm" => account::rm,
+        "account.rekey" => account::rekey,
         "world.add" => world::add,
         "world.ls" => world::ls,
         "world.show" => world::show,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::record;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
@@ -233,7 +234,6 @@ pub(super) fn receive(step: &mut Step<'_>) -> Result<Json, Halt> {
         |what: &str| Halt::from(Problem::new(Code::BadType, format!("the type's {what} is none")));
     let field = |name: &str| step.arg(name).clone();
     let id: TypeId = serde_json::from_value(field("type")).map_err(|_| bad("id"))?;
-    let record = visit::record_in(step, "owner")?;
     let definition: Definition =
         serde_json::from_value(field("definition")).map_err(|_| bad("definition"))?;
     let above: Vec<(EventKind, Option<String>, bool)> = serde_json::from_value(field("above"))
@@ -243,7 +243,8 @@ pub(super) fn receive(step: &mut Step<'_>) -> Result<Json, Halt> {
     if held.is_none() {
         check_trusted(step, &server)?;
     }
-    let owner = visit::know(step, &server, &record, PermissionState::Known, None)?.account;
+    let user = record::of_user(step, &server, "owner")?;
+    let owner = visit::know(step, &server, user, PermissionState::Known, None)?.account;
     if held.as_ref().is_some_and(|held| held.home != Some(server.id) || held.owner != owner) {
         return Err(Problem::new(Code::Refused, "that type is at home elsewhere").into());
     }
@@ -410,7 +411,7 @@ pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let args = json!({
         "element": element.id,
         "type": held.id,
-        "owner": visit::record_of(step, element.owner)?,
+        "owner": record::of(step, element.owner)?,
         "name": element.name,
         "into": world,
     });
@@ -434,8 +435,8 @@ pub(super) fn receive_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let bad = |what: &str| Halt::from(Problem::new(Code::Usage, format!("the {what} is none")));
     let id: ElementId = step.word("element").parse().map_err(|_| bad("element"))?;
     let type_id: TypeId = step.word("type").parse().map_err(|_| bad("type"))?;
-    let record = visit::record_in(step, "owner")?;
-    let owner = visit::know(step, &server, &record, PermissionState::Known, None)?.account;
+    let user = record::of_user(step, &server, "owner")?;
+    let owner = visit::know(step, &server, user, PermissionState::Known, None)?.account;
     let world = step.world(Some(step.word("into")))?;
     let held = step.type_of(type_id)?;
     if held.home != Some(server.id) {

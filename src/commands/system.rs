@@ -270,8 +270,13 @@ fn own_account(step: &mut Step<'_>) -> Result<AccountId, Halt> {
     let node = step.stored().node()?;
     let node = node.ok_or_else(|| Problem::new(Code::Internal, "the store has no node"))?;
     let name = free_account_name(step)?;
-    let account =
-        Account { id, name: name.clone(), record: node.record.clone(), added_at: step.now };
+    let account = Account {
+        id,
+        name: name.clone(),
+        record: node.record.clone(),
+        earlier: Vec::new(),
+        added_at: step.now,
+    };
     step.put(Key::Account(id), Row::Account(Arc::new(account)))?;
     step.put(Key::AccountName(name.key()), Row::Id(*id.as_bytes()))?;
     Ok(id)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::record;
 use super::visit;
 use crate::model::{
     Account, AccountId, Caller, Code, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Name,
@@ -205,7 +206,7 @@ pub(super) fn decide(
     step.put(key, Row::Permission(Arc::new(held.clone())))?;
     forget_question(step, account.id, server.id)?;
     let args = json!({
-        "record": hex(&account.record.0),
+        "record": record::text(account),
         "state": state,
         "ends_at_ms": ends_at.map(|at| at.unix_ms()),
     });

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::record::{self, Proven};
 use super::token::calling_server;
 use crate::model::{
     AccountId, ActsFor, Code, Json, Key, Name, PermissionState, Place, Problem, Row, Server,
-    ServerId, SignedRecord, Timestamp, Visitor, hex, name_key, unhex,
+    ServerId, Timestamp, Visitor, name_key, unhex,
 };
 use crate::step::{Halt, Step};
-use crate::trust::{Verified, decode_record};
 
 /// Users of other servers who are known here at most.
 const VISITORS_MAX: usize = 10_000;
@@ -21,7 +21,7 @@ const VISITORS_OF_SERVER_MAX: usize = 1_000;
 pub(super) fn start(step: &mut Step<'_>) -> Result<Json, Halt> {
     let account = step.acting()?;
     let server = step.server(step.word("server"))?;
-    let args = json!({"record": record_of(step, account.id)?});
+    let args = json!({"record": record::of(step, account.id)?});
     Err(step.forward(server.id, "visit.register", args)?)
 }
 
@@ -86,16 +86,17 @@ pub(super) fn visitor_named(step: &mut Step<'_>, text: &str) -> Result<Option<Ar
     Ok(all.iter().find(|held| held.is_called(home.id, name)).cloned())
 }
 
-/// Makes a user known here, or brings what is known up to date.
-/// They prove with their record that they are at home there.
+/// Makes a user known here, or brings what is known up to date. They have
+/// proven that they are at home there.
 pub(super) fn know(
     step: &mut Step<'_>,
     home: &Server,
-    record: &SignedRecord,
+    user: Proven,
     state: PermissionState,
     ends_at: Option<Timestamp>,
 ) -> Result<Visitor, Halt> {
-    let (account, name) = proven(home, record)?;
+    let Proven { account, name, newest } = user;
+    let record = Some(newest);
     if step.stored().account(account)?.is_some() {
         return Err(Problem::new(Code::Refused, "that account is at home here").into());
     }
@@ -105,8 +106,13 @@ pub(super) fn know(
     }
     let visitor = match held {
         // That they are known says nothing new of whether we may act for them.
-        Some(held) if state == PermissionState::Known => return Ok(held.as_ref().clone()),
-        Some(held) => Visitor { state, ends_at, ..held.as_ref().clone() },
+        Some(held) if state == PermissionState::Known && held.record == record => {
+            return Ok(held.as_ref().clone());
+        }
+        Some(held) if state == PermissionState::Known => {
+            Visitor { record, ..held.as_ref().clone() }
+        }
+        Some(held) => Visitor { record, state, ends_at, ..held.as_ref().clone() },
         None => {
             let known = step.visitors()?;
             let of_home = known.iter().filter(|known| known.home == home.id).count();
@@ -115,46 +121,11 @@ pub(super) fn know(
                 return Err(Problem::new(Code::OverLimit, says).into());
             }
             let name = name_for(step, account, home, &name)?;
-            Visitor { account, home: home.id, name, state, ends_at, since: step.now }
+            Visitor { account, home: home.id, name, record, state, ends_at, since: step.now }
         }
     };
     step.put(Key::Visitor(account), Row::Visitor(Arc::new(visitor.clone())))?;
     Ok(visitor)
-}
-
-/// Who a record is of, where it is of somebody at home on that server; a server's own account has the
-/// server's record.
-fn proven(home: &Server, record: &SignedRecord) -> Result<(AccountId, Name), Halt> {
-    let refused = |says: String| Halt::from(Problem::new(Code::Refused, says));
-    let verified = Verified::first_seen(record).or_else(|error| {
-        // The home's own record may be a later one: that one was verified when it was met.
-        if *record == home.record {
-            decode_record(record).map(Verified::stored)
-        } else {
-            Err(error)
-        }
-    });
-    let verified = verified.map_err(|error| refused(format!("the user's record: {error}")))?;
-    let said = verified.record();
-    if said.server_id() == Some(home.id) {
-        return Ok((AccountId::of_server(home.id), said.name.clone()));
-    }
-    match said.account_id() {
-        Some(account) if said.home == Some(home.id) => Ok((account, said.name.clone())),
-        _ => Err(refused("the record is of somebody who is at home elsewhere".to_owned())),
-    }
-}
-
-/// The record of an account of ours as it is sent, hex.
-pub(super) fn record_of(step: &Step<'_>, account: AccountId) -> Result<Json, Halt> {
-    let held = step.stored().account(account)?;
-    Ok(Json::from(held.map(|held| hex(&held.record.0))))
-}
-
-/// A record that came as an argument.
-pub(super) fn record_in(step: &Step<'_>, name: &str) -> Result<SignedRecord, Halt> {
-    let bytes = unhex(step.word(name));
-    bytes.map(SignedRecord).ok_or_else(|| Problem::new(Code::Usage, "the record is no hex").into())
 }
 
 /// A local account takes the name that a user of another server has here: that one is called by its
@@ -204,8 +175,8 @@ pub(super) fn end_all(step: &mut Step<'_>, home: ServerId) -> Result<(), Halt> {
 /// A user says who they are, through their home: it is asked whether we may act for them.
 pub(super) fn register(step: &mut Step<'_>) -> Result<Json, Halt> {
     let home = calling_server(step)?;
-    let record = record_in(step, "record")?;
-    let (account, _) = proven(&home, &record)?;
+    let user = record::of_user(step, &home, "record")?;
+    let account = user.account;
     let held = step.stored().visitor(account)?;
     let is_answered = |held: &Visitor| {
         matches!(held.state, PermissionState::Permitted | PermissionState::Refused)
@@ -214,7 +185,7 @@ pub(super) fn register(step: &mut Step<'_>) -> Result<Json, Halt> {
         Some(held) => (held.state, held.ends_at),
         None => (PermissionState::Asked, None),
     };
-    let visitor = know(step, &home, &record, state, ends_at)?;
+    let visitor = know(step, &home, user, state, ends_at)?;
     let tell = step.tell_of(home.id, "token.ask", json!({"account": account}))?;
     step.tell(tell);
     Ok(json!({"id": account, "name": visitor.name, "state": visitor.state}))
@@ -244,11 +215,11 @@ fn forget(step: &mut Step<'_>, held: &Visitor) -> Result<(), Halt> {
 /// The home of a user says whether we may act for them.
 pub(super) fn state(step: &mut Step<'_>) -> Result<Json, Halt> {
     let home = calling_server(step)?;
-    let record = record_in(step, "record")?;
     let state: PermissionState = serde_json::from_value(step.arg("state").clone())
         .map_err(|_| Problem::new(Code::Usage, "the state is none"))?;
     let ends_at = step.arg("ends_at_ms").as_u64().map(Timestamp::from_ms);
-    let known = know(step, &home, &record, state, ends_at)?;
+    let user = record::of_user(step, &home, "record")?;
+    let known = know(step, &home, user, state, ends_at)?;
     Ok(json!({"id": known.account}))
 }
 

@@ -27,8 +27,11 @@ pub struct Account {
     pub id: AccountId,
     /// Its name here.
     pub name: Name,
-    /// Its record, signed with its key.
+    /// Its newest record.
     pub record: SignedRecord,
+    /// The records that lead to it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<SignedRecord>,
     /// Since when.
     pub added_at: Timestamp,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, ServerId, Timestamp};
+use super::{AccountId, ServerId, SignedRecord, Timestamp};
 
 /// Things that are remembered of what was done with one permission.
 pub const ACTS_MAX: usize = 16;
@@ -73,6 +73,9 @@ pub struct Visitor {
     pub home: ServerId,
     /// Their name here: their own, or `server.name` where that is taken or looks like another.
     pub name: String,
+    /// Their newest record that was seen here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<SignedRecord>,
     /// Whether we may act for them, as their home told us last.
     pub state: PermissionState,
     /// Until when.

@@ -11,11 +11,11 @@ use super::clock;
 use super::home::{Home, HomeError};
 use super::start::{StartError, open_store};
 use crate::model::{
-    Changes, Code, Damaged, Incarnation, Job, JobId, JobStatus, Json, Key, Name, Outbox, Outcome,
-    Problem, Row, ServerId, SignedRecord, Snapshot,
+    Account, AccountId, Changes, Code, Damaged, Incarnation, Job, JobId, JobStatus, Json, Key,
+    Name, Outbox, Outcome, Problem, Row, ServerId, SignedRecord, Snapshot,
 };
 use crate::store::Store;
-use crate::trust::{CHAIN_MAX, Inception, KeyPair, Record, RecordKind, decode_record};
+use crate::trust::{CHAIN_MAX, Inception, KeyPair, Record, RecordKind, decode_record, leading};
 
 /// Who this node is: as stored, else made now.
 pub(super) fn identity(
@@ -239,52 +239,47 @@ pub fn rekey(path: &Path, signer: &Signer) -> Result<Json, Problem> {
         Problem::new(Code::Usage, "there is no node in this home").hint("see: freehold run")
     })?;
     let node = node.as_ref().clone();
-    drop(view);
     let today = finish_rekey(&home, &node)?;
     let held = decode_record(&node.record)
         .map_err(|error| Problem::new(Code::Damaged, format!("the node's record: {error}")))?;
-    let next = KeyPair::from_seed(&random()?);
-    let (record, recovery_hash) = next_record(&home, &node, &held, today, &next, signer)?;
+    let signing = signing(&home, &node, &held, today, signer)?;
+    let (next, record) = signing.next(&held)?;
     home.write(NEXT_KEY, &next.seed()).map_err(StartError::from)?;
-    let earlier = leading(&node, signer);
-    let changed = crate::model::Node { record, recovery_hash, earlier, is_rekeyed: true, ..node };
-    let changes = Changes::from([(Key::Node, Some(Row::Node(Arc::new(changed))))]);
+    let mut changes = signing.accounts(&view)?;
+    let accounts = changes.len() / 2;
+    drop(view);
+    let changed = crate::model::Node {
+        record,
+        recovery_hash: signing.recovery_hash,
+        earlier: leading(&node.earlier, &node.record, signing.by_recovery),
+        is_rekeyed: true,
+        ..node
+    };
+    changes.insert(Key::Node, Some(Row::Node(Arc::new(changed))));
     store.commit(&changes).map_err(|error| Problem::new(Code::ReadOnly, error.to_string()))?;
     put_in_place(&home).map_err(StartError::from)?;
     Ok(serde_json::json!({
         "peer_id": crate::model::peer_id_of(&next.public()),
-        "recovery_words": matches!(signer, Signer::Words(_)).then(|| home.path().join(RECOVERY)),
+        "recovery_words": signing.by_recovery.then(|| home.path().join(RECOVERY)),
+        "accounts": accounts,
     }))
 }
 
-/// The records that lead somebody who never met us to the next one: all of them, or where the recovery
-/// key signs, the first and those that it signed before.
-fn leading(node: &crate::model::Node, signer: &Signer) -> Vec<SignedRecord> {
-    let all = node.earlier.iter().chain([&node.record]).cloned();
-    match signer {
-        Signer::Key => all.collect(),
-        Signer::Words(_) => {
-            let mut recoveries = None;
-            all.filter(|record| {
-                let at = decode_record(record).ok().map(|record| record.recoveries);
-                let leads = at > recoveries;
-                recoveries = recoveries.max(at);
-                leads
-            })
-            .collect()
-        }
-    }
+/// What signs the next records of a node and its accounts.
+struct Signing {
+    keys: KeyPair,
+    by_recovery: bool,
+    /// The hash of the recovery key from then on.
+    recovery_hash: [u8; 32],
 }
 
-/// The record that names the next key, and the hash of the recovery key that goes with it.
-fn next_record(
+fn signing(
     home: &Home,
     node: &crate::model::Node,
     held: &Record,
     today: Option<KeyPair>,
-    next: &KeyPair,
     signer: &Signer,
-) -> Result<(SignedRecord, [u8; 32]), Problem> {
+) -> Result<Signing, Problem> {
     match signer {
         Signer::Key => {
             if node.earlier.len() + 1 >= CHAIN_MAX {
@@ -296,14 +291,50 @@ fn next_record(
                 Problem::new(Code::Usage, "identity.key is missing, or not the key of this home")
                     .hint("use the recovery words: freehold recover")
             })?;
-            Ok((held.rotated(next.public()).sign(&keys), held.recovery_hash))
+            Ok(Signing { keys, by_recovery: false, recovery_hash: held.recovery_hash })
         }
         Signer::Words(words) => {
-            let recovery = recovery_key(words, held)?;
-            let hash = write_recovery(home, NEXT_WORDS)?;
-            let record = held.recovered(next.public(), hash, recovery.public());
-            Ok((record.sign(&recovery), hash))
+            let keys = recovery_key(words, held)?;
+            let recovery_hash = write_recovery(home, NEXT_WORDS)?;
+            Ok(Signing { keys, by_recovery: true, recovery_hash })
         }
+    }
+}
+
+impl Signing {
+    /// Another key, and the record that names it.
+    fn next(&self, held: &Record) -> Result<(KeyPair, SignedRecord), Problem> {
+        let next = KeyPair::from_seed(&random()?);
+        let key = next.public();
+        let record = if self.by_recovery {
+            held.recovered(key, self.recovery_hash, self.keys.public())
+        } else {
+            held.rotated(key)
+        };
+        Ok((next, record.sign(&self.keys)))
+    }
+
+    /// Recovery words are those of the accounts too: each is given another key, two rows an account. One
+    /// whose record names other words keeps its key.
+    fn accounts(&self, view: &dyn Snapshot) -> Result<Changes, Problem> {
+        let mut changes = Changes::new();
+        if !self.by_recovery {
+            return Ok(changes);
+        }
+        let hash = *blake3::hash(&self.keys.public()).as_bytes();
+        let key = |bytes| Key::Account(AccountId::from_bytes(bytes));
+        for (_, row) in view.rows(&key([0; 16]), &key([0xff; 16]), usize::MAX)? {
+            let Row::Account(account) = row else { continue };
+            let held = decode_record(&account.record).ok();
+            let held = held.filter(|held| held.account_id() == Some(account.id));
+            let Some(held) = held.filter(|held| held.recovery_hash == hash) else { continue };
+            let (next, record) = self.next(&held)?;
+            let earlier = leading(&account.earlier, &account.record, true);
+            let renewed = Account { record, earlier, ..account.as_ref().clone() };
+            changes.insert(Key::Account(account.id), Some(Row::Account(Arc::new(renewed))));
+            changes.insert(Key::Secret(account.id), Some(Row::Secret(next.seed())));
+        }
+        Ok(changes)
     }
 }
 

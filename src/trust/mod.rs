@@ -18,6 +18,7 @@ pub use limit::{Meter, OverLimit};
 pub use protection::{ProtectionClaim, issue_protection, verify_protection};
 pub use record::{
     CHAIN_MAX, Inception, Record, RecordKind, Verified, VerifyRecordError, decode as decode_record,
+    leading,
 };
 pub use signed::{BadSignature, KeyPair};
 pub use user::{

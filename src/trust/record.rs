@@ -110,6 +110,11 @@ impl Record {
         }
     }
 
+    /// Whether it comes after another record of the same id.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+
     /// Where it stands among the records of one id: what the recovery key signed comes last.
     const fn rank(&self) -> (u32, u64) {
         (self.recoveries, self.sequence)
@@ -193,7 +198,7 @@ impl Verified {
         if next == *held {
             return Ok(Self(next));
         }
-        if next.rank() <= held.rank() {
+        if !next.is_newer_than(held) {
             return Err(VerifyRecordError::NotNewer);
         }
         let recovered = *blake3::hash(&next.signer).as_bytes() == held.recovery_hash;
@@ -232,6 +237,24 @@ impl Verified {
             Some(known) => Self::following(newest, known),
         }
     }
+}
+
+/// The records that lead somebody who holds none to the one after `newest`, oldest first: all of them;
+/// or where the recovery key signs that one, the first and those that it signed before.
+pub fn leading(
+    earlier: &[SignedRecord],
+    newest: &SignedRecord,
+    by_recovery: bool,
+) -> Vec<SignedRecord> {
+    let mut recoveries = None;
+    let all = earlier.iter().chain([newest]);
+    let leads = all.filter(|record| {
+        let at = decode(record).ok().map(|record| record.recoveries);
+        let leads = at > recoveries;
+        recoveries = recoveries.max(at);
+        leads || !by_recovery
+    });
+    leads.cloned().collect()
 }
 
 /// Reads a record that this node stored after it had been verified.
@@ -337,6 +360,27 @@ mod tests {
         // The first key may speak for the record after it.
         assert_eq!(by(&chain[1..], None), Ok(2));
         assert_eq!(by(&chain[..1], None), Err(VerifyRecordError::WrongSigner));
+    }
+
+    #[test]
+    fn what_leads_to_the_next_record_is_all_or_what_the_recovery_key_signed() {
+        let first = first_record();
+        let second = first.rotated(keys(2).public());
+        let third = second.recovered(keys(3).public(), [8; 32], keys(9).public());
+        let fourth = third.rotated(keys(4).public());
+        let [first, second, third, fourth] =
+            [(first, 1), (second, 1), (third, 9), (fourth, 3)].map(|(r, by)| r.sign(&keys(by)));
+        let earlier = [first.clone(), second.clone(), third.clone()];
+
+        let only = std::slice::from_ref(&first);
+        assert_eq!(leading(&[], &first, false), only);
+        assert_eq!(leading(&[], &first, true), only);
+        assert_eq!(leading(only, &second, true), only);
+        assert_eq!(
+            leading(&earlier, &fourth, false),
+            [first.clone(), second, third.clone(), fourth.clone()]
+        );
+        assert_eq!(leading(&earlier, &fourth, true), [first, third]);
     }
 
     fn keys(seed: u8) -> KeyPair {

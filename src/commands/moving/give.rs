@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{EPOCH_MAX, Values, bad, shown, store, told, transfer_id, transfers};
+use crate::commands::record;
 use crate::commands::token::calling_server;
-use crate::commands::visit;
 use crate::model::{
     Code, Element, ElementId, EventKind, Json, Key, Moved, Moving, Problem, Rest, Row, Sealed,
     Server, ServerId, Transfer, TransferId, TransferRole, TransferState, TypeDefinition, World,
@@ -150,7 +150,7 @@ fn offer_to(
         "transfer": id,
         "called": called,
         "into": world,
-        "owner": visit::record_of(step, element.owner)?,
+        "owner": record::of(step, element.owner)?,
         "hash": hex(&hash),
         "pieces": pieces.len(),
         "sealed": sealed,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{EPOCH_MAX, Values, bad, own_deed, store, told, transfer_id, transfers};
+use crate::commands::record;
 use crate::commands::token::calling_server;
 use crate::commands::visit;
 use crate::model::{
@@ -53,8 +54,8 @@ fn offered(step: &mut Step<'_>, server: &Server, id: TransferId) -> Result<Trans
     crate::commands::share::check_trusted(step, server)?;
     check_open(step, server.id)?;
     let world = step.world(Some(step.word("into")))?;
-    let record = visit::record_in(step, "owner")?;
-    visit::know(step, server, &record, PermissionState::Known, None)?;
+    let user = record::of_user(step, server, "owner")?;
+    visit::know(step, server, user, PermissionState::Known, None)?;
     let hash: [u8; 32] = unhex(step.word("hash"))
         .and_then(|hash| hash.try_into().ok())
         .ok_or_else(|| bad("hash"))?;
