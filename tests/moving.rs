@@ -642,6 +642,29 @@ fn what_is_picked_up_rests_and_is_put_down_where_it_was_or_elsewhere() {
 }
 
 #[test]
+fn what_is_put_down_can_be_lent_and_stays_its_owners() {
+    let [attic, kitchen] = attic_and_kitchen();
+    let ball = id_of(&attic, "ball");
+    let lend = "element drop bob@kitchen/yard --lend --as alice";
+    refused(&attic, lend, 4, "not_found");
+    done(&attic, "element take ball --as alice");
+    refused(&attic, "element drop --lend --as alice", 2, "usage");
+    refused(&attic, "element drop carol/loft --lend --as alice", 2, "usage");
+    assert_eq!(done(&attic, "element held --as alice")["items"][0]["id"], json!(ball));
+
+    let lent = done(&attic, lend);
+
+    assert_eq!((&lent["id"], &lent["state"]), (&json!(ball), &json!("lent")));
+    assert_eq!(done(&attic, "element held --as alice")["items"], json!([]));
+    assert_eq!(done(&attic, "element show ball --as alice")["owner"], "alice");
+    assert_eq!(done(&attic, "transfer ls")["items"], json!([]));
+    assert_eq!(names_of(&done(&kitchen, "element ls")), "ball");
+    assert_eq!(value(&attic, "ball glow --as alice"), 3);
+    done(&attic, "element unshare ball kitchen --as alice");
+    kitchen.until(&["element", "ls"], |listed| names_of(listed).is_empty());
+}
+
+#[test]
 fn what_is_held_goes_no_other_way() {
     let [attic, kitchen] = attic_and_kitchen();
     done(&attic, "element take ball --as alice");

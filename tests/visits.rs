@@ -90,9 +90,16 @@ fn a_visitor_enters_by_name_and_sees_the_room_and_who_is_in_it() {
         let mut people = listed("people");
         people.sort_by_key(|person| text(person, "name"));
         let bob = place(&kitchen, "bob");
-        let want = [(&alice, "alice", "attic"), (&bob, "bob", "kitchen")].map(|(at, name, home)| {
-            json!({"id": at["avatar"], "account": at["id"], "name": name, "server": home})
-        });
+        let want =
+            [(&alice, "alice", "attic"), (&bob, "bob", "kitchen")].map(|(at, name, home)| {
+                json!({
+                    "id": at["avatar"],
+                    "account": at["id"],
+                    "name": name,
+                    "server": home,
+                    "position": null,
+                })
+            });
         assert_eq!(people, want, "{words}");
     }
 
@@ -193,6 +200,83 @@ fn what_people_say_and_where_they_go_is_heard_by_those_who_are_there_and_kept_no
     let goes_on = ["events", "--since", &mark, "--count", "1", "--json"];
     let output = kitchen.program().args(goes_on).output().unwrap();
     assert_eq!(support::said(output).out["id"], after);
+}
+
+#[test]
+fn who_comes_later_sees_where_everybody_is() {
+    let [kitchen, attic, cellar] = homes(["kitchen", "attic", "cellar"]);
+    go(&kitchen, "bob", "bob/yard");
+    go(&attic, "alice", "bob@kitchen/yard");
+    done(&kitchen, "avatar move 1 2 --as bob");
+    done(&attic, "avatar move 3 4 --as alice");
+    done(&attic, "avatar move 5 6 7 --as alice");
+    let at = |node: &Node, words: &str, wants: Json| {
+        node.until(&split(words), |room| positions(room) == wants);
+    };
+    let moved = json!({"alice": {"x": 5, "y": 6, "z": 7}, "bob": {"x": 1, "y": 2}});
+    at(&kitchen, "world look bob/yard", moved);
+
+    go(&cellar, "eve", "bob@kitchen/yard");
+
+    let moved = json!({"alice": {"x": 5, "y": 6, "z": 7}, "bob": {"x": 1, "y": 2}, "eve": null});
+    at(&cellar, "world look --as eve", moved);
+    // Who comes again has not moved there yet.
+    done(&attic, "world leave --as alice");
+    holds(&kitchen, "bob/yard", &["bob", "eve"]);
+    go(&attic, "alice", "bob@kitchen/yard");
+    let anew = json!({"alice": null, "bob": {"x": 1, "y": 2}, "eve": null});
+    at(&cellar, "world look --as eve", anew);
+}
+
+/// Where the people in a room are, by name.
+fn positions(room: &Json) -> Json {
+    let people = room["people"].as_array().unwrap();
+    people.iter().map(|one| (text(one, "name"), one["position"].clone())).collect()
+}
+
+#[test]
+fn a_ticket_that_leads_to_a_world_is_a_way_into_it() {
+    let [kitchen] = homes(["kitchen"]);
+    let [attic, cellar] = ["attic", "cellar"].map(|name| quiet(name, &[]));
+    settle(&attic, "alice/garden");
+    refused(&kitchen, "invite --to bob/nosuch", 4, "not_found");
+    let made = done(&kitchen, "invite --list family --to bob/yard");
+    assert_eq!(made["world"], "bob/yard");
+    let ticket = text(&made, "ticket");
+    assert_eq!(done(&attic, &format!("ticket show {ticket}"))["world"], "bob/yard");
+    assert_eq!(done(&kitchen, "ticket ls")["items"][0]["world"], "bob/yard");
+    let enter = format!("world enter {ticket} --as alice");
+
+    let entered = done(&attic, &enter);
+
+    assert_eq!(entered["name"], "bob/yard");
+    stands(&attic, "alice", "bob/yard");
+    holds(&kitchen, "bob/yard", &["alice"]);
+    assert_eq!(done(&attic, "protection show family kitchen")["state"], "active");
+    // It is for one server, which may use it again.
+    done(&attic, "world leave --as alice");
+    done(&attic, &enter);
+    stands(&attic, "alice", "bob/yard");
+    done(&cellar, "account add eve");
+    refused(&cellar, &format!("world enter {ticket} --as eve"), 5, "refused");
+    let nowhere = text(&done(&kitchen, "invite"), "ticket");
+    refused(&attic, &format!("world enter {nowhere} --as alice"), 2, "usage");
+    refused(&attic, "world enter fht_none --as alice", 2, "usage");
+    stands(&attic, "alice", "bob/yard");
+}
+
+#[test]
+fn only_the_operator_goes_in_by_a_ticket() {
+    let [kitchen] = homes(["kitchen"]);
+    let attic = quiet("attic", &[]);
+    settle(&attic, "alice/garden");
+    let ticket = text(&done(&kitchen, "invite --to bob/yard"), "ticket");
+    let key = text(&done(&attic, "key add phone --account alice"), "key");
+
+    let (status, answer) = by_key(&attic, &key, "world.enter", json!({"world": ticket}));
+
+    assert_eq!((status, &answer["code"]), (403, &json!("not_permitted")), "{answer}");
+    assert_eq!(done(&kitchen, "ticket ls")["items"][0]["state"], "open");
 }
 
 #[test]

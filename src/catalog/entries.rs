@@ -87,7 +87,7 @@ const RUN: &[Arg] = &[
 /// What tells of a move.
 const MOVED: &[Field] = &[
     field("id", "of the move; here at once, the element"),
-    field("state", "offered, accepted, refused or reclaimed"),
+    field("state", "offered, accepted, refused or reclaimed; lent, where it stays yours"),
     field("server", "where it goes"),
     field("world", "into which world"),
     field("things", "what goes"),
@@ -202,6 +202,7 @@ pub const COMMANDS: &[Command] = &[
             field("id", "its id"),
             field("name", "its name"),
             field("owner", "whose"),
+            field("owner_id", "that account's id"),
             field("element", "what stands for it"),
             field("elements", "how many elements, counted up to 10,000"),
         ],
@@ -223,13 +224,14 @@ pub const COMMANDS: &[Command] = &[
         audience: Audience::Account,
         args: &[arg(
             "world",
-            "NAME, ACCOUNT/NAME, ACCOUNT@SERVER/NAME, or an element with a portal",
+            "NAME, ACCOUNT/NAME, ACCOUNT@SERVER/NAME, an element with a portal, or a ticket",
             ArgKind::Text,
         )],
         results: &[
             field("id", "the world"),
             field("name", "its name"),
             field("server", "whose world it is"),
+            field("account", "who went in"),
         ],
     },
     Command {
@@ -1310,11 +1312,13 @@ pub const COMMANDS: &[Command] = &[
                 "how long it can be used; 1h unless told otherwise",
                 ArgKind::Duration,
             ),
+            optional("to", "a world to which it leads: ACCOUNT/WORLD", ArgKind::Text),
         ],
         results: &[
             field("id", "its id"),
             field("ticket", "the ticket, shown once"),
             field("list", "the list"),
+            field("world", "the world to which it leads"),
             field("ends_at", "until when it can be used"),
         ],
     },
@@ -1340,6 +1344,7 @@ pub const COMMANDS: &[Command] = &[
             field("network", "its network"),
             field("addresses", "where it may be reached"),
             field("list", "the list on which it gives a place"),
+            field("world", "the world to which it leads"),
             field("ends_at", "until when it can be used"),
         ],
     },
@@ -1361,6 +1366,7 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             optional("list", "the list", ArgKind::Text),
             optional("expires", "how long it can be used", ArgKind::Duration),
+            optional("to", "the world to which it leads", ArgKind::Text),
         ],
         results: &[],
     },
@@ -1686,14 +1692,13 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "element.drop",
         short: None,
-        about: "Puts down what was picked up last: where it was, or in another world.",
+        about: "Puts down what was picked up last: where it was, or in another world. In another's world it becomes theirs, unless it is lent.",
         mode: Mode::Change,
         audience: Audience::Account,
-        args: &[place(
-            "to",
-            "the world: ACCOUNT@SERVER/WORLD, or ACCOUNT/WORLD here",
-            ArgKind::Text,
-        )],
+        args: &[
+            place("to", "the world: ACCOUNT@SERVER/WORLD, or ACCOUNT/WORLD here", ArgKind::Text),
+            optional("lend", "it stays yours: a copy of it stands there", ArgKind::Flag),
+        ],
         results: MOVED,
     },
     Command {

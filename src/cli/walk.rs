@@ -24,11 +24,17 @@ get THING ATTRIBUTE     read a value of a thing
 set THING ATTRIBUTE V   set a value of a thing
 take THING              pick up a thing of yours
 drop [WORLD]            put down what you picked up last
+give WORLD              the same, in a world of somebody else: it is theirs then
+lend WORLD              a copy of it stands there, and it stays yours
 held                    what you have picked up
 go EXIT or WORLD        through an exit, or into another world
 back                    where you came from
 home                    into your own world
 quit                    leave this program; you stay where you are";
+
+/// What is said before something is given away.
+const THEIRS: &str = "that is somebody else's world: there it becomes theirs, for good.
+'give WORLD' does that; 'lend WORLD' puts a copy there, and it stays yours";
 
 /// How often it is looked whether one has arrived, at most.
 const LOOKS_MAX: u32 = 40;
@@ -47,6 +53,8 @@ struct Walk {
     /// Where we are: the world, and what stands before the names of its things elsewhere.
     world: String,
     before: String,
+    /// The account that walks.
+    account: Json,
 }
 
 /// Goes in, and walks on from there until the input ends.
@@ -56,9 +64,11 @@ pub(super) async fn run(globals: &Globals, matches: &ArgMatches) -> Result<Wish,
         globals: globals.clone(),
         world: String::new(),
         before: String::new(),
+        account: Json::Null,
     };
     if let Some(command) = catalog::find("world.enter") {
         let entered = walk.call(command.name, super::call::arguments(command, matches)?).await?;
+        walk.account = entered.get("account").cloned().unwrap_or_default();
         walk.arrive(&entered).await?;
     }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -121,6 +131,17 @@ fn show(event: &Json, world: &str) -> bool {
     true
 }
 
+/// The name of something in a room, and where it is, if that is known.
+fn called(one: &Json) -> Option<String> {
+    let name = one.get("name").and_then(Json::as_str)?;
+    let Some(at) = one.get("position").filter(|at| at.is_object()) else {
+        return Some(name.to_owned());
+    };
+    let axes = ["x", "y", "z"].into_iter().filter_map(|axis| at.get(axis));
+    let at: Vec<String> = axes.map(ToString::to_string).collect();
+    Some(format!("{name} at {}", at.join(" ")))
+}
+
 impl Walk {
     /// Makes a call as the account that walks.
     async fn call(&self, command: &str, args: Json) -> Result<Json, Problem> {
@@ -165,7 +186,9 @@ impl Walk {
                 print_text("taken");
             }
             ("drop", []) => self.drop_thing(json!({})).await?,
-            ("drop", [world]) => self.drop_thing(json!({"to": world})).await?,
+            ("drop", [world]) if self.is_others(world).await? => print_text(THEIRS),
+            ("drop" | "give", [world]) => self.drop_thing(json!({"to": world})).await?,
+            ("lend", [world]) => self.drop_thing(json!({"to": world, "lend": true})).await?,
             ("held", _) => {
                 let held = self.call("element.held", json!({})).await?;
                 Output { json: false, quiet: false }.show("element.held", &held);
@@ -205,12 +228,22 @@ impl Walk {
         self.look().await
     }
 
+    /// Whether a world is somebody else's.
+    async fn is_others(&self, world: &str) -> Result<bool, Problem> {
+        if world.contains('@') {
+            return Ok(true);
+        }
+        let shown = self.call("world.show", json!({"world": world})).await?;
+        Ok(shown.get("owner_id") != Some(&self.account))
+    }
+
     async fn drop_thing(&self, args: Json) -> Result<(), Problem> {
         let answer = self.call("element.drop", args).await?;
         let state = answer.get("state").and_then(Json::as_str).unwrap_or("gone");
         print_text(match state {
             "offered" => "offered: it is theirs when they accept it",
             "accepted" => "put down",
+            "lent" => "lent: a copy of it stands there",
             other => other,
         });
         Ok(())
@@ -265,10 +298,8 @@ impl Walk {
             print_text(&text("description"));
         }
         for (key, title) in [("things", "things"), ("people", "people"), ("exits", "ways out")] {
-            let names = room.get(key).and_then(Json::as_array).into_iter().flatten();
-            let names: Vec<String> = names
-                .filter_map(|one| one.get("name").and_then(Json::as_str).map(str::to_owned))
-                .collect();
+            let named = room.get(key).and_then(Json::as_array).into_iter().flatten();
+            let names: Vec<String> = named.filter_map(called).collect();
             if !names.is_empty() {
                 print_text(&format!("{title}: {}", names.join(", ")));
             }

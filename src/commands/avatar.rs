@@ -42,7 +42,7 @@ fn world_by_id(step: &Step<'_>, id: WorldId) -> Result<Arc<World>, Halt> {
 }
 
 /// A world's name with its owner's, as others write it.
-fn name_of(step: &Step<'_>, world: &World) -> Result<String, Halt> {
+pub(super) fn name_of(step: &Step<'_>, world: &World) -> Result<String, Halt> {
     let owner = step.stored().account(world.owner)?;
     let owner = owner.map_or_else(|| world.owner.to_string(), |owner| owner.name.to_string());
     Ok(format!("{owner}/{}", world.name))
@@ -126,6 +126,7 @@ fn go_to(step: &mut Step<'_>, account: &Account, world: &World) -> Result<Json, 
         "world": world.id,
         "name": name_of(step, world)?,
         "server": step.setting.name,
+        "account": account.id,
     }))
 }
 
@@ -460,6 +461,7 @@ fn come_in(step: &mut Step<'_>, home: &Server, known: &Visitor) -> Result<Json, 
         "id": world.id,
         "world": world.id,
         "name": name,
+        "account": known.account,
         "called": known.name,
         "server": step.setting.name,
     }))
@@ -653,7 +655,13 @@ fn person(step: &Step<'_>, avatar: &Element) -> Result<Json, Halt> {
         }
         (None, None) => (avatar.owner.to_string(), String::new()),
     };
-    Ok(json!({"id": avatar.id, "account": avatar.owner, "name": name, "server": home}))
+    Ok(json!({
+        "id": avatar.id,
+        "account": avatar.owner,
+        "name": name,
+        "server": home,
+        "position": step.stored().position(avatar.owner),
+    }))
 }
 
 /// Where the accounts of this server are.

@@ -394,9 +394,14 @@ fn described(step: &Step<'_>, held: &TypeDefinition, id: ElementId) -> Result<El
 pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     super::element_life::check_owner(step, &element, "share")?;
-    step.check_thing(&element)?;
-    check_acts(&element)?;
-    let place = step.word("to");
+    let to = step.word("to").to_owned();
+    lend(step, &element, &to)
+}
+
+/// Puts a copy of an element of ours into a world of another server.
+pub(super) fn lend(step: &mut Step<'_>, element: &Element, place: &str) -> Result<Json, Halt> {
+    step.check_thing(element)?;
+    check_acts(element)?;
     let Some((server, world)) = step.world_elsewhere(place)? else {
         let says = format!("'{place}' is no world of another server");
         return Err(Problem::new(Code::Usage, says).hint("write ACCOUNT@SERVER/WORLD").into());
@@ -404,7 +409,7 @@ pub(super) fn share_element(step: &mut Step<'_>) -> Result<Json, Halt> {
     let held = step.type_of(element.type_id)?;
     let known = step.server(&server.to_string())?;
     let data = json!({"server": server, "name": known.name});
-    step.around(&[(&element, EventKind::ServerAddElement)], &data, |step| {
+    step.around(&[(element, EventKind::ServerAddElement)], &data, |step| {
         send_unless_held(step, &held, server)?;
         step.put(Key::ElementHolder(element.id, server), Row::Id(*element.world.as_bytes()))
     })?;
@@ -443,13 +448,17 @@ pub(super) fn receive_element(step: &mut Step<'_>) -> Result<Json, Halt> {
         return Err(Problem::new(Code::Refused, "that type is at home elsewhere").into());
     }
     if step.stored().element(world.id, id)?.is_some() {
-        return Ok(json!({"id": id}));
+        return Ok(lent(step, id));
     }
     let name = free_or_none(step, &world)?;
     let made = step.new_element(world.id, &held, owner, name, BTreeMap::new());
     let copy = Element { id, home: Some(server.id), ..made };
     step.put_copy(&copy, &held)?;
-    Ok(json!({"id": id, "server": step.setting.name, "world": step.word("into")}))
+    Ok(lent(step, id))
+}
+
+fn lent(step: &Step<'_>, id: ElementId) -> Json {
+    json!({"id": id, "state": "lent", "server": step.setting.name, "world": step.word("into")})
 }
 
 /// The name that a copy has at home, where it is free here.

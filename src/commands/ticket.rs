@@ -37,6 +37,13 @@ pub(super) fn make(step: &mut Step<'_>) -> Result<Json, Halt> {
         Some(list) => Some(step.name(list)?),
         None => None,
     };
+    let world = match step.text("to") {
+        Some(world) => {
+            let world = step.world(Some(world))?;
+            Some(super::avatar::name_of(step, &world)?)
+        }
+        None => None,
+    };
     let life_ms = match step.text("expires") {
         None => LIFE_DEFAULT_MS,
         Some(text) => {
@@ -66,6 +73,7 @@ pub(super) fn make(step: &mut Step<'_>) -> Result<Json, Halt> {
         id,
         hash: hash_of_ticket(&secret),
         list: list.clone(),
+        world: world.clone(),
         ends_at,
         added_at: step.now,
         used: None,
@@ -75,6 +83,7 @@ pub(super) fn make(step: &mut Step<'_>) -> Result<Json, Halt> {
         "id": id,
         "secret": hex(&secret),
         "list": list,
+        "world": world,
         "ends_at": ends_at.to_string(),
         "ends_at_ms": ends_at.unix_ms(),
     }))
@@ -90,6 +99,7 @@ fn shown(step: &Step<'_>, ticket: &Ticket) -> Json {
     json!({
         "id": ticket.id,
         "list": ticket.list,
+        "world": ticket.world,
         "ends_at": ticket.ends_at.to_string(),
         "state": match ticket.used {
             Some(_) => "used",

@@ -85,6 +85,7 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "name": world.name,
         "server": step.setting.us,
         "owner": owner.map(|owner| owner.name.to_string()),
+        "owner_id": world.owner,
         "element": world.id.element(),
         "elements": elements,
         "added_at": world.added_at.to_string(),

@@ -57,8 +57,8 @@ pub struct TimeSpan {
 /// Times that come again: from each time the expression fires, for as long as it lasts.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Schedule {
-    /// A cron expression, see [`Cron`].
-    pub cron: String,
+    /// When it begins.
+    pub cron: CronText,
     /// For how long the thing exists each time: 1 minute to 31 days.
     pub lasts_ms: u64,
 }
@@ -137,9 +137,9 @@ impl TimeSpan {
 
 impl Schedule {
     /// Goes back from `now` until the expression fires or no firing could last until `now`. Each
-    /// round goes back at least a minute, most of them an hour or a day.
+    /// round goes back to the next minute that may fire, or a day.
     fn holds_at(&self, now: Timestamp, zone: &TimeZone) -> bool {
-        let Ok(cron) = Cron::parse(&self.cron) else { return false };
+        let Some(cron) = &self.cron.fires else { return false };
         let lasts_ms = self.lasts_ms.min(LASTS_MS_MAX);
         let mut minute = now.unix_ms() / MINUTE_MS;
         while now.unix_ms() - minute * MINUTE_MS < lasts_ms {
@@ -264,10 +264,10 @@ impl Reader {
         Some(Schedule { cron: cron?, lasts_ms: lasts_ms? })
     }
 
-    fn cron(&mut self, at: &str, json: &Json) -> Option<String> {
+    fn cron(&mut self, at: &str, json: &Json) -> Option<CronText> {
         let text = self.text(&format!("{at}.cron"), json)?;
         match Cron::parse(text) {
-            Ok(_) => Some(text.to_owned()),
+            Ok(_) => Some(CronText::from(text.to_owned())),
             Err(says) => {
                 self.mistakes.push(format!("{at}.cron: {says}"));
                 None
@@ -411,6 +411,27 @@ fn shortened(text: &str) -> String {
     head
 }
 
+/// A cron expression as it was written, see [`Cron`]. It is read once, where it comes in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct CronText {
+    text: String,
+    /// None: it cannot be read.
+    fires: Option<Cron>,
+}
+
+impl From<String> for CronText {
+    fn from(text: String) -> Self {
+        Self { fires: Cron::parse(&text).ok(), text }
+    }
+}
+
+impl From<CronText> for String {
+    fn from(cron: CronText) -> Self {
+        cron.text
+    }
+}
+
 /// A cron expression: minute, hour, day of the month, month and weekday, as crontab(5) says.
 ///
 /// It fires at minutes of the local clock. A minute that the clock leaves out does not fire; one
@@ -476,15 +497,20 @@ impl Cron {
     /// clock that was not changed.
     fn minutes_back(&self, local: DateTime) -> u64 {
         let (hour, minute) = (local.hour().unsigned_abs(), local.minute().unsigned_abs());
+        let to_hour_before = u64::from(minute) + 1;
         if !self.fires_on(local) {
-            u64::from(hour) * 60 + u64::from(minute) + 1
-        } else if !has(self.hours, hour) {
-            u64::from(minute) + 1
-        } else if !has(self.minutes, minute) {
-            1
-        } else {
-            0
+            return u64::from(hour) * 60 + to_hour_before;
         }
+        if !has(self.hours, hour) {
+            let last = last_below(self.hours, hour);
+            let between = last.map_or(hour, |last| hour - last - 1);
+            return u64::from(between) * 60 + to_hour_before;
+        }
+        if has(self.minutes, minute) {
+            return 0;
+        }
+        last_below(self.minutes, minute)
+            .map_or(to_hour_before, |last| u64::from(minute) - u64::from(last))
     }
 
     fn fires_on(&self, local: DateTime) -> bool {
@@ -506,6 +532,12 @@ const MONTH_DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 fn has(set: u64, value: u8) -> bool {
     set & (1_u64 << value) != 0
+}
+
+/// The greatest value in a set that is less than one below 64.
+fn last_below(set: u64, value: u8) -> Option<u8> {
+    let below = set & ((1_u64 << value) - 1);
+    below.checked_ilog2().and_then(|last| u8::try_from(last).ok())
 }
 
 /// What one field of a cron expression may say.
@@ -638,7 +670,8 @@ mod tests {
             },
             TimeSpan { from: None, until: Some(time("1999-01-01T00:00:00.500Z")) },
         ];
-        let schedules = vec![Schedule { cron: "0 9 * * 1-5".to_owned(), lasts_ms: 8 * 3_600_000 }];
+        let schedules =
+            vec![Schedule { cron: "0 9 * * 1-5".to_owned().into(), lasts_ms: 8 * 3_600_000 }];
         let area =
             Area { attribute: "pos".to_owned(), min: [0.0, -1.0, 0.0], max: [9.0, 9.5, 3.0] };
         let zone = Some("Europe/Berlin".to_owned());
@@ -964,10 +997,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_never_holds() {
-        let always = Schedule { cron: "* * * * *".to_owned(), lasts_ms: u64::MAX };
-        let broken = Schedule { cron: "often".to_owned(), lasts_ms: u64::MAX };
-        let never = Schedule { cron: "* * * * *".to_owned(), lasts_ms: 0 };
-        let leap = Schedule { cron: "0 0 29 2 *".to_owned(), lasts_ms: u64::MAX };
+        let always = Schedule { cron: "* * * * *".to_owned().into(), lasts_ms: u64::MAX };
+        let broken = Schedule { cron: "often".to_owned().into(), lasts_ms: u64::MAX };
+        let never = Schedule { cron: "* * * * *".to_owned().into(), lasts_ms: 0 };
+        let leap = Schedule { cron: "0 0 29 2 *".to_owned().into(), lasts_ms: u64::MAX };
         let nowhere = Some("Nowhere/At_All".to_owned());
         let table = [
             (always.clone(), None, 0, true),
@@ -1042,7 +1075,7 @@ mod tests {
             now in any::<u64>(),
             lasts_ms in any::<u64>(),
         ) {
-            let schedules = vec![Schedule { cron: text, lasts_ms }];
+            let schedules = vec![Schedule { cron: text.into(), lasts_ms }];
             let bounds = Bounds { schedules, ..Bounds::default() };
             let _ = bounds.hold_at(Timestamp::from_ms(now), &berlin());
             let _ = bounds.hold_at(Timestamp::from_ms(now % 10_000_000_000_000), &berlin());
@@ -1086,7 +1119,7 @@ mod tests {
             }
 
             let lasts_ms = u64::try_from(lasts).unwrap() * MINUTE_MS;
-            let schedules = vec![Schedule { cron: text, lasts_ms }];
+            let schedules = vec![Schedule { cron: text.into(), lasts_ms }];
             let bounds = Bounds { schedules, ..Bounds::default() };
             for (place, past_ms) in places {
                 let now = start.after_ms(u64::try_from(place).unwrap() * MINUTE_MS + past_ms);

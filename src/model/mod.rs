@@ -25,7 +25,7 @@ mod user;
 mod value;
 
 pub use bootstrap::{Bootstrap, BootstrapMistake, BootstrapPeer, NETWORK_DEFAULT};
-pub use bounds::{Area, Bounds, Cron, Schedule, TimeSpan, parse_duration_ms};
+pub use bounds::{Area, Bounds, Cron, CronText, Schedule, TimeSpan, parse_duration_ms};
 pub use call::{
     ANSWERS_MAX, ActsFor, Answer, Answers, Budget, Call, Caller, DEADLINE_DEFAULT_MS,
     DEADLINE_MAX_MS, Job, JobStatus, Need, Outcome, Presented, QUESTIONS_MAX, Question, ROUNDS_MAX,

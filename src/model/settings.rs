@@ -26,6 +26,8 @@ pub struct Settings {
     pub record_seconds: u64,
     /// How long outcomes and events are kept at least, in hours; not less than 24.
     pub keep_hours: u64,
+    /// What copies of what is at home elsewhere may take on the disk, in MiB.
+    pub cache_mib: u64,
     /// What a server may call that was given no limit of its own.
     pub strangers_limit: StrangersLimit,
     /// Connections of servers that are on none of our lists.
@@ -71,6 +73,7 @@ impl Default for Settings {
             mdns: true,
             record_seconds: 3_600,
             keep_hours: 24,
+            cache_mib: 64,
             strangers_limit: StrangersLimit {
                 calls: strangers.calls_per_unit,
                 seconds: strangers.seconds_in_unit,
@@ -120,7 +123,7 @@ fn suggested(message: &str) -> String {
 
 impl Settings {
     /// Keys a settings file may have.
-    pub const KEYS: [&'static str; 13] = [
+    pub const KEYS: [&'static str; 14] = [
         "account",
         "name",
         "listen",
@@ -129,6 +132,7 @@ impl Settings {
         "mdns",
         "record_seconds",
         "keep_hours",
+        "cache_mib",
         "strangers_limit",
         "strangers_connections",
         "strangers",

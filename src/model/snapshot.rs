@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     Account, AccountGroup, AccountId, ApiKey, CachedAccount, CachedPlace, CachedValue, Changes,
-    Contact, Element, ElementId, EntryId, Following, GroupId, Guest, InboxEntry, Job, JobId, Key,
-    KeyId, Lane, Moved, Node, Outbox, Permission, Presence, Problem, Protection, Row, Server,
+    Contact, Element, ElementId, EntryId, Following, GroupId, Guest, InboxEntry, Job, JobId, Json,
+    Key, KeyId, Lane, Moved, Node, Outbox, Permission, Presence, Problem, Protection, Row, Server,
     ServerId, Set, Transfer, TransferId, Turn, TypeDefinition, TypeId, Visitor, World, WorldId,
 };
 
@@ -43,6 +43,9 @@ pub trait Snapshot {
 
     /// What is known of the contact with a server.
     fn contact(&self, server: ServerId) -> Contact;
+
+    /// Where somebody in a world of ours went last, if they moved since they came.
+    fn position(&self, account: AccountId) -> Option<Json>;
 }
 
 /// Changes laid over stored state: what is read comes from the changes first.
@@ -107,6 +110,10 @@ impl Snapshot for Layered<'_> {
 
     fn contact(&self, server: ServerId) -> Contact {
         self.below.contact(server)
+    }
+
+    fn position(&self, account: AccountId) -> Option<Json> {
+        self.below.position(account)
     }
 }
 

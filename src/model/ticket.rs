@@ -21,6 +21,9 @@ pub struct Ticket {
     pub hash: [u8; 32],
     /// The list on which it gives a place.
     pub list: Option<Name>,
+    /// The world to which it leads: `ACCOUNT/WORLD`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<String>,
     /// Until when it can be used.
     pub ends_at: Timestamp,
     /// Since when it is there.
@@ -47,6 +50,9 @@ pub struct TicketText {
     pub secret: ByteBuf,
     /// The list on which it gives a place.
     pub list: Option<String>,
+    /// The world of that node to which it leads: `ACCOUNT/WORLD`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<String>,
     /// Until when it can be used, in milliseconds since 1970.
     pub ends_at_ms: u64,
 }
@@ -76,6 +82,7 @@ impl TicketText {
             addresses,
             secret: ByteBuf::new(),
             list: None,
+            world: None,
             ends_at_ms: 0,
         }
     }

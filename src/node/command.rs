@@ -253,11 +253,13 @@ async fn add_ticket(node: &Node, args: &Json) -> Result<Json, Problem> {
     );
     ticket.secret = secret.into();
     ticket.list = field("list").as_str().map(str::to_owned);
+    ticket.world = field("world").as_str().map(str::to_owned);
     ticket.ends_at_ms = field("ends_at_ms").as_u64().unwrap_or(0);
     Ok(json!({
         "id": field("id"),
         "ticket": ticket.write(),
         "list": field("list"),
+        "world": field("world"),
         "ends_at": field("ends_at"),
     }))
 }
@@ -295,8 +297,26 @@ fn show_ticket(text: &str) -> Result<Json, Problem> {
         "network": ticket.network,
         "addresses": ticket.addresses,
         "list": ticket.list,
+        "world": ticket.world,
         "ends_at": crate::model::Timestamp::from_ms(ticket.ends_at_ms).to_string(),
     }))
+}
+
+/// Joins with a ticket that leads to a world. The world's name from here.
+pub(super) async fn world_by_ticket(
+    node: &Node,
+    text: &str,
+    timeout_ms: u64,
+) -> Result<String, Problem> {
+    let world = read_ticket(text)?.world;
+    let world = world.as_deref().and_then(|world| world.split_once('/'));
+    let Some((owner, world)) = world else {
+        return Err(Problem::new(Code::Usage, "the ticket leads to no world")
+            .hint("join with it, then name the world: freehold join TICKET"));
+    };
+    let joined = join_by_ticket(node, text, timeout_ms).await?;
+    let server = joined.get("server").and_then(Json::as_str).unwrap_or_default();
+    Ok(format!("{owner}@{server}/{world}"))
 }
 
 /// Joins and is approved in one.
@@ -332,6 +352,7 @@ async fn join_by_ticket(node: &Node, text: &str, timeout_ms: u64) -> Result<Json
         joined["list"] = json!(list);
         joined["state"] = until_active(node, list, &server, timeout_ms).await?;
     }
+    joined["world"] = json!(ticket.world);
     Ok(joined)
 }
 
@@ -519,6 +540,7 @@ fn config(node: &Node) -> Json {
         "mdns" => json!(settings.mdns),
         "record_seconds" => json!(settings.record_seconds),
         "keep_hours" => json!(settings.keep_hours),
+        "cache_mib" => json!(settings.cache_mib),
         "strangers_limit" => {
             json!({"calls": settings.strangers_limit.calls, "seconds": settings.strangers_limit.seconds})
         }

@@ -22,7 +22,7 @@ use crate::commands;
 use crate::model::{
     AccountId, Bootstrap, Call, Caller, Changes, Code, DEADLINE_DEFAULT_MS, DEADLINE_MAX_MS,
     Damaged, Event, Head, JobId, Json, Key, Need, Problem, Row, ServerId, Settings, Snapshot,
-    Strangers, Whereabouts,
+    Strangers, TicketText, Whereabouts,
 };
 use crate::net::{self, NetConfig, StartNetError};
 use crate::step::{Setting, account_by, only_account};
@@ -30,6 +30,8 @@ use crate::store::{Folder, OpenError, Store};
 use crate::trust::{Verified, decode_record};
 use crate::turn::{Effect, Input};
 
+/// MiB of the cache at most, whatever the settings say.
+const CACHE_MIB_MAX: u64 = 1_024 * 1_024;
 /// Events that a reader may lag behind before it must start anew.
 const LIVE_MAX: usize = 4_096;
 /// Calls that somebody waits for.
@@ -434,6 +436,7 @@ impl Node {
         let bootstrap = home.bootstrap(options.bootstrap.as_deref())?;
         let contacts: ContactBook = Arc::default();
         let store = open_store(&home, contacts.clone())?;
+        store.bound_cache(settings.cache_mib.clamp(1, CACHE_MIB_MAX) * 1024 * 1024);
         let name = options.name.clone().or_else(|| settings.name.clone());
         let (node, keys) = identity(&home, &store, name).map_err(|error| aside(&store, error))?;
         let time_zone = clock::time_zone(settings.time_zone.as_deref())
@@ -577,7 +580,11 @@ impl Node {
     ///
     /// # Errors
     /// Why it was not done.
-    pub async fn call(&self, request: Request, wait: Option<Duration>) -> Result<Answer, Problem> {
+    pub async fn call(
+        &self,
+        mut request: Request,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Problem> {
         let command = catalog::find(&request.command).filter(|command| command.is_public());
         let command = command.ok_or_else(|| unknown_command(&request.command))?;
         catalog::check_args(command, &request.args)?;
@@ -592,6 +599,14 @@ impl Node {
             let result =
                 command::run(self, command.name, &request.args, &caller, timeout_ms).await?;
             return Ok(Answer::Done { job: None, result });
+        }
+        if let Some(ticket) = entry_ticket(command.name, &request.args) {
+            if !request.origin.is_operator() {
+                return Err(Problem::new(Code::NotPermitted, "only the operator may join")
+                    .hint("use the control socket, or a key made with --admin"));
+            }
+            let world = command::world_by_ticket(self, ticket, timeout_ms).await?;
+            request.args["world"] = Json::String(world);
         }
         let call = self.asker.call(
             command.name,
@@ -810,6 +825,12 @@ fn default_account(
         return account_named(stored, name).map(Some);
     }
     Ok(only_account(stored, us)?.map(|only| only.id))
+}
+
+/// The ticket with which somebody wants to go into a world.
+fn entry_ticket<'a>(command: &str, args: &'a Json) -> Option<&'a str> {
+    let world = args.get("world").and_then(Json::as_str)?;
+    (command == "world.enter" && TicketText::is_one(world)).then_some(world)
 }
 
 pub(super) fn open_store(home: &Home, contacts: ContactBook) -> Result<Arc<Store>, StartError> {

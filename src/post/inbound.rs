@@ -1,5 +1,6 @@
 //! What other servers want of us: checked once at the door, answered when its turn is committed.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::model::{
@@ -249,24 +250,15 @@ impl Inbound {
             return Ok(User { account, home: door.us, scope: Vec::new() });
         };
         let hash = *blake3::hash(token).as_bytes();
-        let known = self.words.get(&door.server).and_then(|words| words.get(&hash)).cloned();
-        let claim = match known {
-            Some(claim) => Ok(claim),
-            None => verified(door, token),
-        };
-        let claim = claim
-            .and_then(|claim| claim.check(account, door.server_key, door.us, now).map(|()| claim));
-        let claim = claim.map_err(|refused| {
+        let words = self.words.entry(door.server).or_default();
+        let checked = word(words, hash, door, token).and_then(|claim| {
+            claim.check(account, door.server_key, door.us, now)?;
+            Ok(User { account, home: claim.issuer, scope: claim.scope.clone() })
+        });
+        checked.map_err(|refused| {
             *self.bad_words.entry(door.server).or_default() += 1;
             Problem::new(Code::NotPermitted, refused.to_string())
-        })?;
-        let words = self.words.entry(door.server).or_default();
-        if words.len() >= WORDS_MAX {
-            words.clear();
-        }
-        let user = User { account, home: claim.issuer, scope: claim.scope.clone() };
-        words.insert(hash, claim);
-        Ok(user)
+        })
     }
 
     /// User tokens of a server that did not hold since this was asked last.
@@ -365,6 +357,23 @@ impl Inbound {
 }
 
 /// What a user token says, where its issuer is known and signed it.
+/// What a word says: as it was verified before, else it is verified now. That it is for this call is
+/// not known yet.
+fn word<'w>(
+    words: &'w mut HashMap<[u8; 32], UserClaim>,
+    hash: [u8; 32],
+    door: Door<'_>,
+    token: &[u8],
+) -> Result<&'w UserClaim, TokenRefused> {
+    if words.len() >= WORDS_MAX && !words.contains_key(&hash) {
+        words.clear();
+    }
+    match words.entry(hash) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(place) => Ok(place.insert(verified(door, token)?)),
+    }
+}
+
 fn verified(door: Door<'_>, token: &[u8]) -> Result<UserClaim, TokenRefused> {
     let issuer = issuer_of(token).ok_or(TokenRefused::BadSignature)?;
     let key = if issuer == door.server { Some(door.server_key) } else { door.keys.get(&issuer) };

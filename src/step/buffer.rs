@@ -475,6 +475,10 @@ impl Snapshot for Step<'_> {
     fn contact(&self, server: ServerId) -> Contact {
         self.snapshot.contact(server)
     }
+
+    fn position(&self, account: AccountId) -> Option<Json> {
+        self.snapshot.position(account)
+    }
 }
 
 impl Step<'_> {

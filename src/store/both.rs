@@ -1,31 +1,42 @@
 //! The store: the truth in one file, the cache in the other.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::Durability;
 
 use super::backup::{BackupError, Beside};
 use super::cache::Cache;
+use super::decoded::{Decoded, Generation};
 use super::file::{self, CommitError, File, OpenError};
 use super::place::{Place, Which};
-use crate::model::{Changes, Contact, Damaged, Key, Row, ServerId, Snapshot};
+use crate::model::{AccountId, Changes, Contact, Damaged, Json, Key, Row, ServerId, Snapshot};
 
 /// What is known of contacts, handed in: it is stored nowhere.
 pub type Contacts = Arc<dyn Fn(ServerId) -> Contact + Send + Sync>;
+
+/// Where people in our worlds went last. Who moves writes it; it is stored nowhere.
+pub type Positions = Arc<Mutex<HashMap<AccountId, Json>>>;
 
 /// Both files.
 pub struct Store {
     place: Box<dyn Place>,
     home: RwLock<Option<Arc<File>>>,
     cache: Arc<Cache>,
+    decoded: Arc<Decoded>,
     contacts: Contacts,
+    positions: Positions,
 }
 
 /// The stored state of the last commit.
 pub struct View {
     rows: file::Rows,
     cache: Arc<Cache>,
+    decoded: Arc<Decoded>,
+    /// None: it may be from before a commit or from after it.
+    generation: Option<Generation>,
     contacts: Contacts,
+    positions: Positions,
 }
 
 impl Store {
@@ -49,7 +60,9 @@ impl Store {
             place: Box::new(place),
             home: RwLock::new(Some(Arc::new(home))),
             cache: Arc::new(Cache::new(cache)),
+            decoded: Arc::default(),
             contacts,
+            positions: Positions::default(),
         })
     }
 
@@ -66,7 +79,22 @@ impl Store {
     pub fn view(&self) -> Result<View, Damaged> {
         let home = self.home.read().unwrap_or_else(PoisonError::into_inner).clone();
         let home = home.ok_or_else(|| Damaged("home: it is being opened again".to_owned()))?;
-        Ok(View { rows: home.rows()?, cache: self.cache.clone(), contacts: self.contacts.clone() })
+        let before = self.decoded.generation();
+        let rows = home.rows()?;
+        let generation = before.filter(|_| self.decoded.generation() == before);
+        Ok(View {
+            rows,
+            cache: self.cache.clone(),
+            decoded: self.decoded.clone(),
+            generation,
+            contacts: self.contacts.clone(),
+            positions: self.positions.clone(),
+        })
+    }
+
+    /// Where people in our worlds went last.
+    pub fn positions(&self) -> &Positions {
+        &self.positions
     }
 
     /// Commits changes of the truth durably. They are whole there, or not at all.
@@ -82,7 +110,7 @@ impl Store {
                 .filter(|(key, _)| !key.is_cached())
                 .map(|(key, change)| (key.clone(), change.clone()))
                 .collect();
-            home.commit(&truth, Durability::Immediate)?;
+            self.commit_truth(&home, &truth)?;
             self.keep(
                 changes
                     .iter()
@@ -92,7 +120,14 @@ impl Store {
             );
             return Ok(());
         }
-        home.commit(changes, Durability::Immediate)
+        self.commit_truth(&home, changes)
+    }
+
+    fn commit_truth(&self, home: &File, changes: &Changes) -> Result<(), CommitError> {
+        self.decoded.begin(changes);
+        let committed = home.commit(changes, Durability::Immediate);
+        self.decoded.end(committed.is_ok());
+        committed.map(|_| ())
     }
 
     /// Writes the truth as it is now, and files beside it, to a new file. How many rows it holds.
@@ -103,6 +138,11 @@ impl Store {
         let home = self.home.read().unwrap_or_else(PoisonError::into_inner).clone();
         let home = home.ok_or_else(|| BackupError::Io("it is being opened again".to_owned()))?;
         super::backup::write(&home, to, beside)
+    }
+
+    /// Bounds what the cache stores, in bytes; 64 MiB unless this is said.
+    pub fn bound_cache(&self, bytes_max: u64) {
+        self.cache.bound(bytes_max);
     }
 
     /// Keeps rows of the cache. They are written behind.
@@ -129,6 +169,7 @@ impl Store {
         *home = None;
         let opened = File::open(self.place.as_ref(), Which::Home)?;
         *home = Some(Arc::new(opened));
+        self.decoded.forget();
         Ok(())
     }
 }
@@ -138,7 +179,18 @@ impl Snapshot for View {
         if key.is_cached() {
             return Ok(self.cache.row(key));
         }
-        file::get(&self.rows, Which::Home, key)
+        let Some(at) = self.generation.filter(|_| !matches!(key, Key::Turn(_))) else {
+            let found = file::get(&self.rows, Which::Home, key)?;
+            return Ok(found.map(|(row, _)| row));
+        };
+        if let Some(change) = self.decoded.get(at, key) {
+            return Ok(change);
+        }
+        let found = file::get(&self.rows, Which::Home, key)?;
+        let bytes = found.as_ref().map_or(0, |(_, bytes)| *bytes);
+        let row = found.map(|(row, _)| row);
+        self.decoded.put(at, key, &row, bytes);
+        Ok(row)
     }
 
     fn rows(&self, first: &Key, last: &Key, limit: usize) -> Result<Vec<(Key, Row)>, Damaged> {
@@ -157,5 +209,9 @@ impl Snapshot for View {
 
     fn contact(&self, server: ServerId) -> Contact {
         (self.contacts)(server)
+    }
+
+    fn position(&self, account: AccountId) -> Option<Json> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).get(&account).cloned()
     }
 }

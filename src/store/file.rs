@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::encode::{key_bytes, key_from, row_bytes, row_from};
 use super::place::{Place, Which};
@@ -113,13 +113,14 @@ impl File {
         open().map_err(|error| Damaged(format!("{}: {error}", self.which.name())))
     }
 
-    /// Commits the changes that belong to this file.
+    /// Commits the changes that belong to this file. Bytes of the rows that were written.
     pub(super) fn commit(
         &self,
         changes: &Changes,
         durability: Durability,
-    ) -> Result<(), CommitError> {
-        let commit = || -> Result<(), redb::Error> {
+    ) -> Result<u64, CommitError> {
+        let commit = || -> Result<u64, redb::Error> {
+            let mut written = 0;
             let mut transaction = self.database.begin_write()?;
             transaction.set_durability(durability)?;
             {
@@ -128,10 +129,9 @@ impl File {
                     let raw = key_bytes(key);
                     match change {
                         Some(row) => {
-                            table.insert(
-                                raw.as_slice(),
-                                row_bytes(self.which.name(), &raw, row).as_slice(),
-                            )?;
+                            let value = row_bytes(self.which.name(), &raw, row);
+                            written += (raw.len() + value.len()) as u64;
+                            table.insert(raw.as_slice(), value.as_slice())?;
                         }
                         None => {
                             table.remove(raw.as_slice())?;
@@ -140,7 +140,7 @@ impl File {
                 }
             }
             transaction.commit()?;
-            Ok(())
+            Ok(written)
         };
         match catch_unwind(AssertUnwindSafe(commit)) {
             Ok(result) => result.map_err(|error| CommitError(error.into())),
@@ -157,12 +157,15 @@ fn guarded<T>(name: &str, read: impl FnOnce() -> Result<T, Damaged>) -> Result<T
     }
 }
 
-pub(super) fn get(rows: &Rows, which: Which, key: &Key) -> Result<Option<Row>, Damaged> {
+/// A row, and how many bytes are stored of it.
+pub(super) fn get(rows: &Rows, which: Which, key: &Key) -> Result<Option<(Row, usize)>, Damaged> {
     let raw = key_bytes(key);
     guarded(which.name(), || {
         let found =
             rows.get(raw.as_slice()).map_err(|error| Damaged(format!("{key:?}: {error}")))?;
-        found.map(|found| row_from(which.name(), key, &raw, found.value())).transpose()
+        let Some(found) = found else { return Ok(None) };
+        let bytes = found.value();
+        Ok(Some((row_from(which.name(), key, &raw, bytes)?, bytes.len())))
     })
 }
 
@@ -184,6 +187,40 @@ pub(super) fn range(
     })
 }
 
+/// Shows each row, and how many bytes are stored of it.
+pub(super) fn each(
+    rows: &Rows,
+    which: Which,
+    mut show: impl FnMut(Key, Row, u64),
+) -> Result<(), Damaged> {
+    guarded(which.name(), || {
+        for found in rows.iter().map_err(|error| Damaged(error.to_string()))? {
+            let bytes = found.as_ref().map_or(0, |(key, value)| size_of_row(key, value));
+            let (key, row) = decoded(which, found)?;
+            show(key, row, bytes);
+        }
+        Ok(())
+    })
+}
+
+/// Bytes of all rows together.
+pub(super) fn bytes(rows: &Rows, which: Which) -> Result<u64, Damaged> {
+    guarded(which.name(), || {
+        let mut bytes = 0;
+        for found in rows.iter().map_err(|error| Damaged(error.to_string()))? {
+            let (key, value) = found.map_err(|error| Damaged(error.to_string()))?;
+            bytes += size_of_row(&key, &value);
+        }
+        Ok(bytes)
+    })
+}
+
+type Guard<'a> = redb::AccessGuard<'a, &'static [u8]>;
+
+fn size_of_row(key: &Guard<'_>, value: &Guard<'_>) -> u64 {
+    (key.value().len() + value.value().len()) as u64
+}
+
 pub(super) fn last(
     rows: &Rows,
     which: Which,
@@ -201,10 +238,7 @@ pub(super) fn last(
     })
 }
 
-type Found<'a> = Result<
-    (redb::AccessGuard<'a, &'static [u8]>, redb::AccessGuard<'a, &'static [u8]>),
-    redb::StorageError,
->;
+type Found<'a> = Result<(Guard<'a>, Guard<'a>), redb::StorageError>;
 
 fn decoded(which: Which, found: Found<'_>) -> Result<(Key, Row), Damaged> {
     let (raw, value) = found.map_err(|error| Damaged(error.to_string()))?;

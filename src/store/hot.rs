@@ -6,7 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::both::{Store, View};
-use crate::model::{Change, Changes, Contact, Damaged, Key, Layered, Row, ServerId, Snapshot};
+use crate::model::{
+    AccountId, Change, Changes, Contact, Damaged, Json, Key, Layered, Row, ServerId, Snapshot,
+};
 
 /// Turns in memory at most.
 const TURNS_MAX: usize = 32;
@@ -158,5 +160,9 @@ impl Snapshot for Hot {
 
     fn contact(&self, server: ServerId) -> Contact {
         self.view.as_ref().map(|view| view.contact(server)).unwrap_or_default()
+    }
+
+    fn position(&self, account: AccountId) -> Option<Json> {
+        self.view.as_ref()?.position(account)
     }
 }

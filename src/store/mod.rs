@@ -4,13 +4,15 @@
 mod backup;
 mod both;
 mod cache;
+mod decoded;
 mod encode;
+mod evict;
 mod file;
 mod hot;
 mod place;
 
 pub use backup::{BackupError, Beside, restore};
-pub use both::{Contacts, Store, View};
+pub use both::{Contacts, Positions, Store, View};
 pub use file::{CommitError, OpenError, SCHEMA};
 pub use hot::Hot;
 pub use place::{Folder, Place, Which};

@@ -110,18 +110,19 @@ fn may_call(
     let Some(server) = call.caller.server() else { return Ok(()) };
     let Some(entry) = snapshot.server(server)? else { return Ok(()) };
     let may_wait = BEFORE_ADMISSION.contains(&call.command.as_str());
-    admits(&entry, setting, may_wait || is_listed(snapshot, &call.caller)?, now)
+    admits(&entry, setting, || Ok(may_wait || is_listed(snapshot, &call.caller)?), now)
 }
 
 /// Checks that a server is neither denied nor paused, was admitted where that is asked for, and that it
-/// is a time at which it may call. `is_listed`: it is on a list of ours, so somebody has decided.
+/// is a time at which it may call. `is_listed`: whether it is on a list of ours, so that somebody has
+/// decided; asked only where that matters.
 ///
 /// # Errors
 /// Says why it is told nothing.
 pub fn admits(
     entry: &Server,
     setting: &Setting,
-    is_listed: bool,
+    is_listed: impl FnOnce() -> Result<bool, Problem>,
     now: Timestamp,
 ) -> Result<(), Problem> {
     if let Some(schedule) = &entry.schedule
@@ -131,7 +132,7 @@ pub fn admits(
         return Err(Problem::new(Code::OutsideSchedule, says));
     }
     let waits = setting.strangers_wait && entry.allowed == ServerState::Pending;
-    if waits && !is_listed {
+    if waits && !is_listed()? {
         let says = "this server has not decided yet whether yours may call it";
         return Err(Problem::new(Code::ServerDenied, says)
             .hint("its operator finds the question in the inbox"));

@@ -833,6 +833,10 @@ impl Snapshot for Stored {
     fn contact(&self, _server: ServerId) -> Contact {
         Contact::default()
     }
+
+    fn position(&self, _account: AccountId) -> Option<Json> {
+        None
+    }
 }
 
 fn operator() -> Caller {

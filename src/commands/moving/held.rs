@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::give::{check_ours, on_its_way, put_down};
+use crate::commands::share::lend;
 use crate::model::{
     AccountId, Code, Element, EventKind, Held, Json, Key, Problem, Rest, Row, TransferState,
 };
@@ -82,9 +83,14 @@ pub(in crate::commands) fn held(step: &mut Step<'_>) -> Result<Json, Halt> {
     Ok(json!({"items": items, "next": null}))
 }
 
-/// Puts down what was picked up last.
+/// Puts down what was picked up last. In another's world it becomes theirs, or is lent.
 pub(in crate::commands) fn put(step: &mut Step<'_>) -> Result<Json, Halt> {
     let account = step.acting()?;
+    let lends = step.arg("lend") == &Json::Bool(true);
+    if lends && step.text("to").is_none() {
+        let says = "say where to lend it: ACCOUNT@SERVER/WORLD";
+        return Err(Problem::new(Code::Usage, says).into());
+    }
     let last = held_by(step, account.id)?.pop();
     let (number, held) = last.ok_or_else(|| {
         Problem::new(Code::NotFound, "you hold nothing")
@@ -103,6 +109,10 @@ pub(in crate::commands) fn put(step: &mut Step<'_>) -> Result<Json, Halt> {
     step.around(&[(&free, EventKind::ElementDropped)], &data, |_| Ok(()))?;
     match step.text("to") {
         None => Ok(json!({"id": free.id, "state": TransferState::Accepted, "world": free.world})),
+        Some(to) if lends => {
+            let to = to.to_owned();
+            lend(step, &free, &to)
+        }
         Some(to) => put_down(step, &free, to),
     }
 }

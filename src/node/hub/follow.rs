@@ -31,7 +31,7 @@ impl Hub {
         let lists = turn::lists_of(&view, server, self.inbound.shown(server)).ok()?;
         let entry = self.entries.get(&server)?;
         let setting = &self.ground.setting;
-        turn::admits(entry, setting, !lists.is_empty(), clock::now()).ok().map(|()| lists)
+        turn::admits(entry, setting, || Ok(!lists.is_empty()), clock::now()).ok().map(|()| lists)
     }
 
     pub(super) fn feed(&mut self, effect: FeedEffect) {
