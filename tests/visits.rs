@@ -1321,6 +1321,171 @@ fn the_look_of_an_avatar_is_its_own_to_write_everybodys_to_read_and_gone_with_it
     refused(&attic, "element get alice/garden/alice look", 4, "not_found");
     go(&attic, "alice", "alice/garden");
     assert_eq!(look(), "");
+    // In a world elsewhere she writes it from home.
+    go(&attic, "alice", "bob@kitchen/yard");
+    done(&attic, "element set bob@kitchen/yard/alice look small --as alice");
+    assert_eq!(done(&kitchen, "element get bob/yard/alice look")["value"], "small");
+    let others = "element set bob@kitchen/yard/alice look tall --as carol";
+    assert_eq!(attic.say(&split(others)).exit, 5);
+    assert_eq!(done(&kitchen, "element get bob/yard/alice look")["value"], "small");
+}
+
+// What acts in an avatar.
+
+/// Counts at home who comes where the avatar stands, switches the lamp there, and is never angry.
+const PUPPET: &str = r#"
+name = "puppet"
+parents = ["server:avatar"]
+
+[attributes.mood]
+kind = "string"
+default = ""
+read = "public"
+write = "public"
+write_group = "owner"
+
+[actions.shy]
+on = "before:value_change"
+attribute = "mood"
+level = "public"
+script = 'if event.value == "angry" then refuse("never angry") end'
+
+[actions.greet]
+on = "after:element_enters_set"
+of = "set"
+level = "public"
+script = '''
+send("count", {}, "alice/garden/book")
+send("toggle", {}, "bob@kitchen/yard/lamp")
+'''
+"#;
+
+const BOOK: &str = r#"
+name = "book"
+
+[attributes.seen]
+kind = "integer"
+default = 0
+
+[events.count]
+
+[actions.count]
+on = "event:count"
+script = 'set("seen", get("seen") + 1)'
+"#;
+
+/// The attic, where alice's avatar is a puppet that writes into a book, and the kitchen with a lamp.
+fn puppeteer(allows: bool) -> [Node; 2] {
+    let [attic, kitchen] = homes(["attic", "kitchen"]);
+    publish(&attic, "alice", PUPPET);
+    publish(&attic, "alice", BOOK);
+    done(&attic, "element create book --name book --as alice");
+    publish(&kitchen, "bob", LAMP);
+    done(&kitchen, "element create lamp --name lamp --as bob");
+    if allows {
+        done(&kitchen, "server allow attic");
+    }
+    let became = done(&attic, "avatar become puppet --as alice");
+    assert_eq!(became["type"], "puppet");
+    [attic, kitchen]
+}
+
+#[test]
+fn what_acts_in_an_avatar_runs_at_its_home_wherever_it_stands() {
+    let [mut attic, kitchen] = puppeteer(true);
+    let seen = |attic: &Node| done(attic, "element get book seen --as alice")["value"].clone();
+    go(&attic, "alice", "bob@kitchen/yard");
+    let shown = done(&kitchen, "element show bob/yard/alice");
+    assert_eq!((&shown["type"], &shown["avatar"]), (&json!("puppet"), &json!("proxy")));
+
+    go(&kitchen, "bob", "bob/yard");
+
+    attic.until(&split("element get book seen --as alice"), |got| got["value"] == 1);
+    kitchen.until(&split("element get bob/yard/lamp on"), |got| got["value"] == true);
+    // What is asked before something happens is asked at home.
+    let mood = "element set bob@kitchen/yard/alice mood";
+    let problem = refused(&attic, &format!("{mood} angry --as alice"), 5, "refused");
+    assert_eq!(problem["detail"], "never angry");
+    done(&attic, &format!("{mood} glad --as alice"));
+    assert_eq!(done(&kitchen, "element get bob/yard/alice mood")["value"], "glad");
+    // It is still that after the home was started anew, and in a world of its own.
+    assert_eq!(attic.stop(), 0);
+    attic.restart();
+    stands(&attic, "alice", "bob/yard");
+    holds(&kitchen, "bob/yard", &["alice", "bob"]);
+    assert_eq!(done(&kitchen, "element show bob/yard/alice")["type"], "puppet");
+    assert_eq!(seen(&attic), 1);
+    go(&attic, "alice", "alice/garden");
+    let shown = done(&attic, "element show alice/garden/alice");
+    assert_eq!((&shown["type"], &shown["avatar"]), (&json!("puppet"), &json!("player")));
+    done(&attic, "account add carol");
+    go(&attic, "carol", "alice/garden");
+    assert_eq!(seen(&attic), 2);
+}
+
+#[test]
+fn a_host_that_takes_no_types_shows_a_plain_avatar() {
+    let [attic, kitchen] = puppeteer(false);
+
+    go(&attic, "alice", "bob@kitchen/yard");
+
+    assert_eq!(done(&kitchen, "element show bob/yard/alice")["type"], "avatar");
+    assert_eq!(people(&kitchen, "bob/yard"), ["alice"]);
+}
+
+#[test]
+fn an_avatar_is_made_from_a_type_of_its_own_account_or_a_plain_one() {
+    let [attic, _kitchen] = puppeteer(false);
+    done(&attic, "account add carol");
+    publish(&attic, "carol", &PUPPET.replace("puppet", "clown"));
+    publish(&attic, "alice", "name = \"stone\"\n");
+    for (words, exit, code) in [
+        ("avatar become nosuch", 4, "not_found"),
+        ("avatar become stone", 8, "conflict"),
+        ("avatar become carol:clown", 5, "not_permitted"),
+    ] {
+        refused(&attic, &format!("{words} --as alice"), exit, code);
+    }
+    go(&attic, "alice", "alice/garden");
+    assert_eq!(done(&attic, "element show alice/garden/alice")["type"], "puppet");
+
+    assert_eq!(done(&attic, "avatar become --as alice")["type"], "avatar");
+
+    assert_eq!(done(&attic, "element show alice/garden/alice")["type"], "puppet");
+    done(&attic, "world leave --as alice");
+    go(&attic, "alice", "alice/garden");
+    assert_eq!(done(&attic, "element show alice/garden/alice")["type"], "avatar");
+}
+
+#[test]
+fn what_makes_things_act_is_a_player_code_that_is_local_or_a_proxy() {
+    let [attic, kitchen] = puppeteer(true);
+    publish(&kitchen, "bob", "name = \"stone\"\n");
+    publish(&kitchen, "bob", &BOOK.replace("book", "ledger"));
+    done(&kitchen, "element create stone --name stone --as bob");
+    done(&kitchen, "element create ledger --name ledger --as bob");
+    done(&attic, "element create book --name diary --as alice");
+    done(&attic, "element share diary bob@kitchen/yard --as alice");
+    go(&attic, "alice", "bob@kitchen/yard");
+    go(&kitchen, "bob", "bob/yard");
+    let made_of =
+        |name: &str| done(&kitchen, &format!("element show bob/yard/{name}"))["avatar"].clone();
+
+    let kinds = ["bob", "alice", "diary", "lamp", "ledger"].map(made_of);
+
+    assert_eq!(kinds, ["player", "proxy", "proxy", "local", "local"]);
+    assert_eq!(made_of("stone"), Json::Null);
+    let listed = done(&kitchen, "avatar ls --all");
+    let kind = |name: &str| item_of(&listed, name)["kind"].clone();
+    assert_eq!((kind("bob"), kind("alice")), (json!("player"), json!("proxy")));
+    assert_eq!(item_of(&listed, "alice")["home"], "attic");
+    assert_eq!(item_of(&done(&kitchen, "avatar ls"), "alice"), Json::Null);
+    // What it may see nothing of, another server is not told either.
+    let room = done(&attic, "world look --as alice");
+    let things = room["things"].as_array().unwrap();
+    let told =
+        |name: &str| things.iter().find(|thing| thing["name"] == name).unwrap()["avatar"].clone();
+    assert_eq!((told("lamp"), told("ledger")), (json!("local"), Json::Null), "{room}");
 }
 
 // Whatever happens.

@@ -270,8 +270,17 @@ pub const COMMANDS: &[Command] = &[
         about: "Lists where the accounts of this server are.",
         mode: Mode::Read,
         audience: Audience::Account,
-        args: &[],
+        args: &[optional("all", "also the people of other servers who are here", ArgKind::Flag)],
         results: LISTED,
+    },
+    Command {
+        name: "avatar.become",
+        short: None,
+        about: "Gives the acting account's avatar a type of its own, from the next world on into which it goes; without one it is a plain avatar again.",
+        mode: Mode::Change,
+        audience: Audience::Account,
+        args: &[place("type", "a type of yours with the parent server:avatar", ArgKind::Text)],
+        results: &[field("id", "the avatar"), field("type", "what it is made from")],
     },
     Command {
         name: "avatar.say",
@@ -304,6 +313,7 @@ pub const COMMANDS: &[Command] = &[
         args: &[
             arg("record", "their records, oldest first, hex, with commas", ArgKind::File),
             arg("into", "the world", ArgKind::Text),
+            optional("type", "what their avatar is made from: its id", ArgKind::Text),
             optional(
                 "from",
                 "their home asks by itself: the world that they are in, or zeros",
@@ -467,6 +477,7 @@ pub const COMMANDS: &[Command] = &[
             field("hash", "a hash of what the type says"),
             field("owner", "whose"),
             field("sets", "the sets that it stands in"),
+            field("avatar", "what makes it act: a player, code that is local, a proxy; or nothing"),
             field("values", "what you may read"),
         ],
     },

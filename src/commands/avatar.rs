@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::record;
+use super::share;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
-    Account, AccountId, Code, Element, ElementId, Guest, Json, Key, PermissionState, Presence,
-    Problem, Row, Server, ServerId, SystemType, Visitor, Whereabouts, World, WorldId,
+    Account, AccountId, Code, Element, ElementId, Guest, Json, Key, Level, PermissionState,
+    Presence, Problem, Row, Server, ServerId, SystemType, TypeDefinition, Visitor, Whereabouts,
+    World, WorldId,
 };
 use crate::step::{Actor, Halt, Step};
 
@@ -107,8 +109,58 @@ fn ask_in(
 ) -> Result<Json, Halt> {
     let presence = presence_of(step, account.id)?;
     keep(step, Presence { asked: Some((server, step.call.deadline_at)), ..presence })?;
-    let args = json!({"record": record::of(step, account.id)?, "into": world});
+    let args = entry(step, account.id, server, world)?;
     Err(step.forward(server, "avatar.enter", args)?)
+}
+
+/// What a server is told of somebody who wants to come in. What their avatar is made from goes ahead.
+fn entry(
+    step: &mut Step<'_>,
+    account: AccountId,
+    server: ServerId,
+    into: &str,
+) -> Result<Json, Halt> {
+    let held = own_type(step, account)?;
+    if let Some(held) = &held {
+        share::send_unless_held(step, held, server)?;
+    }
+    let of_type = held.map(|held| held.id);
+    Ok(json!({"record": record::of(step, account)?, "into": into, "type": of_type}))
+}
+
+/// What the avatar of one of ours is made from, where that is a type of their own.
+fn own_type(step: &Step<'_>, account: AccountId) -> Result<Option<Arc<TypeDefinition>>, Halt> {
+    let Some(id) = presence_of(step, account)?.of_type else { return Ok(None) };
+    let held = step.stored().element_type(id)?;
+    Ok(held.filter(|held| held.retired_at.is_none()))
+}
+
+/// Gives the acting account's avatar a type of its own, or the system's again, from the next world on
+/// into which it goes.
+pub(super) fn become_type(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let account = step.acting()?;
+    let system = SystemType::Avatar.id();
+    let held = match step.text("type") {
+        None => None,
+        Some(text) => {
+            let held = step.element_type(text, Some(account.id))?;
+            if held.owner != account.id || held.home.is_some() {
+                let says = "an avatar is made from a type of its own account";
+                return Err(Problem::new(Code::NotPermitted, says).into());
+            }
+            if !step.ancestors(&held)?.contains(&system) {
+                let says = format!("the type {} is no child of avatar", held.definition.name);
+                return Err(Problem::new(Code::Conflict, says)
+                    .hint("name server:avatar among its parents")
+                    .into());
+            }
+            Some(held)
+        }
+    };
+    let presence = presence_of(step, account.id)?;
+    keep(step, Presence { of_type: held.as_ref().map(|held| held.id), ..presence })?;
+    let name = held.map_or_else(|| "avatar".to_owned(), |held| held.definition.name.to_string());
+    Ok(json!({"id": account.id.avatar(), "type": name}))
 }
 
 /// Puts the avatar of one of ours into a world of ours.
@@ -116,7 +168,7 @@ fn go_to(step: &mut Step<'_>, account: &Account, world: &World) -> Result<Json, 
     let presence = presence_of(step, account.id)?;
     if presence.place != Whereabouts::Here(world.id) {
         leave_place(step, &presence)?;
-        stand_in(step, account.id, account.name.as_str(), world)?;
+        stand_here(step, account, world)?;
         keep(step, presence.moved_to(Whereabouts::Here(world.id), step.now))?;
     } else if presence.asked.is_some() || presence.returns.is_some() {
         keep(step, Presence { asked: None, returns: None, ..presence })?;
@@ -169,7 +221,7 @@ fn arrive(step: &mut Step<'_>, account: &Account, presence: Presence) -> Result<
             let Ok(world) = world_by_id(step, id) else {
                 return arrive(step, account, presence.stepped_back(step.now));
             };
-            let stood = stand_in(step, account.id, account.name.as_str(), &world);
+            let stood = stand_here(step, account, &world);
             if matches!(stood, Err(Halt::Problem(_))) {
                 // Nobody is kept where they are by a world that does not let them in.
                 return arrive(step, account, Presence { place: Whereabouts::Nowhere, ..presence });
@@ -273,7 +325,8 @@ fn go_again(
         Whereabouts::There { server: at, world, .. } if *at == server => *world,
         Whereabouts::There { .. } | Whereabouts::Here(_) | Whereabouts::Nowhere => NOT_THERE,
     };
-    let args = json!({"record": record::of(step, account)?, "into": world, "from": from});
+    let mut args = entry(step, account, server, world)?;
+    args["from"] = json!(from);
     let tell = step.tell_of(server, "avatar.enter", args)?;
     step.tell(tell);
     Ok(())
@@ -290,7 +343,7 @@ fn come_home(
     let home = Presence { place: place.clone(), returns, since: step.now, ..presence.clone() };
     if let Whereabouts::Here(id) = place {
         let world = world_by_id(step, id)?;
-        let stood = step.unasked(|step| stand_in(step, account.id, account.name.as_str(), &world));
+        let stood = step.unasked(|step| stand_here(step, &account, &world));
         // Their own world may refuse them: then they are nowhere.
         if matches!(stood, Err(Halt::Problem(_))) {
             return keep(step, Presence { place: Whereabouts::Nowhere, ..home });
@@ -443,7 +496,8 @@ fn come_in(step: &mut Step<'_>, home: &Server, known: &Visitor) -> Result<Json, 
         } else {
             check_room(step, home.id)?;
         }
-        stand_in(step, known.account, &known.name, &world)?;
+        let of_type = guests_type(step, home)?;
+        stand_in(step, known.account, &known.name, &world, of_type)?;
     }
     let guest = Guest {
         account: known.account,
@@ -465,6 +519,14 @@ fn come_in(step: &mut Step<'_>, home: &Server, known: &Visitor) -> Result<Json, 
         "called": known.name,
         "server": step.setting.name,
     }))
+}
+
+/// What the avatar of somebody who comes is to be made from: a type of their home, where that left it
+/// here; what acts in it runs there.
+fn guests_type(step: &Step<'_>, home: &Server) -> Result<Option<Arc<TypeDefinition>>, Halt> {
+    let Some(id) = step.text("type").and_then(|id| id.parse().ok()) else { return Ok(None) };
+    let held = step.stored().element_type(id)?;
+    Ok(held.filter(|held| held.home == Some(home.id) && held.retired_at.is_none()))
 }
 
 /// Checks that there is room for one more guest.
@@ -507,17 +569,27 @@ fn remove_guest(step: &mut Step<'_>, guest: &Guest) -> Result<(), Halt> {
     step.change(Key::Guest(guest.account), None)
 }
 
+/// Puts the avatar of one of ours into a world of ours.
+fn stand_here(step: &mut Step<'_>, account: &Account, world: &World) -> Result<(), Halt> {
+    let of_type = own_type(step, account.id)?;
+    stand_in(step, account.id, account.name.as_str(), world, of_type)
+}
+
 /// Puts an avatar into a world: among those who stand in the set of the world, which may refuse.
 fn stand_in(
     step: &mut Step<'_>,
     account: AccountId,
     called: &str,
     world: &World,
+    of_type: Option<Arc<TypeDefinition>>,
 ) -> Result<(), Halt> {
     let definer = step.stored().element(world.id, world.id.element())?;
     let definer = definer
         .ok_or_else(|| Problem::new(Code::Internal, "the world has no element of its own"))?;
-    let held = step.type_of(SystemType::Avatar.id())?;
+    let held = match of_type {
+        Some(held) => held,
+        None => step.type_of(SystemType::Avatar.id())?,
+    };
     let name = called.replace('.', "-");
     let name = if step
         .stored()
@@ -618,7 +690,12 @@ fn seen(step: &mut Step<'_>, id: WorldId) -> Result<Json, Halt> {
                 exits.push(json!({"id": element.id, "name": name, "to": reading.value}));
             }
             Err(Halt::Problem(_)) => {
-                things.push(json!({"id": element.id, "name": name, "type": held.definition.name}));
+                things.push(json!({
+                    "id": element.id,
+                    "name": name,
+                    "type": held.definition.name,
+                    "avatar": kind_of(step, element, &held)?,
+                }));
             }
             Err(halt) => return Err(halt),
         }
@@ -667,6 +744,11 @@ fn person(step: &Step<'_>, avatar: &Element) -> Result<Json, Halt> {
 /// Where the accounts of this server are.
 pub(super) fn whereabouts(step: &mut Step<'_>) -> Result<Json, Halt> {
     let mut items = Vec::new();
+    if step.arg("all") == &Json::Bool(true) {
+        for guest in guests(step)? {
+            items.push(guest_shown(step, &guest)?);
+        }
+    }
     for presence in presences(step)? {
         let account = step.stored().account(presence.account)?;
         let (server, world, name): (Option<ServerId>, Option<WorldId>, Option<String>) =
@@ -685,6 +767,7 @@ pub(super) fn whereabouts(step: &mut Step<'_>) -> Result<Json, Halt> {
         items.push(json!({
             "id": presence.account,
             "name": account.map(|account| account.name.to_string()),
+            "kind": "player",
             "avatar": avatar,
             "server": server,
             "world": world,
@@ -694,4 +777,50 @@ pub(super) fn whereabouts(step: &mut Step<'_>) -> Result<Json, Halt> {
         }));
     }
     Ok(json!({"items": items, "next": null}))
+}
+
+/// Somebody of another server who is in a world of ours.
+fn guest_shown(step: &Step<'_>, guest: &Guest) -> Result<Json, Halt> {
+    let world = step.stored().world(guest.world)?;
+    let home = step.stored().server(guest.home)?;
+    Ok(json!({
+        "id": guest.account,
+        "name": guest.name,
+        "kind": "proxy",
+        "home": home.map_or_else(|| guest.home.to_string(), |home| home.name.to_string()),
+        "avatar": guest.account.avatar(),
+        "server": step.setting.us,
+        "world": guest.world,
+        "world_name": world.map(|world| name_of(step, &world)).transpose()?,
+        "since": guest.since.to_string(),
+    }))
+}
+
+/// What makes an element act: a person here (`player`), code that runs here (`local`), or somebody or
+/// something at another server (`proxy`); none where nothing does.
+pub(super) fn kind_of(
+    step: &Step<'_>,
+    element: &Element,
+    held: &TypeDefinition,
+) -> Result<Option<&'static str>, Halt> {
+    if element.id == element.owner.avatar() {
+        let is_ours = step.stored().account(element.owner)?.is_some();
+        return Ok(Some(if is_ours { "player" } else { "proxy" }));
+    }
+    // Another server does not learn here that there is something of which it may see nothing.
+    let level = match step.call.caller.server() {
+        Some(server) => step.level_for(held, server)?,
+        None => Level::Private,
+    };
+    let mut actions = held.definition.actions.values().filter(|action| action.level >= level);
+    let is_there = element.home.is_none() && held.home.is_none();
+    Ok(match actions.next() {
+        None => element.home.is_some().then_some("proxy"),
+        Some(_) if is_there => Some("local"),
+        Some(first) => {
+            let runs_here =
+                element.home.is_none() && (first.portable || actions.any(|action| action.portable));
+            Some(if runs_here { "local" } else { "proxy" })
+        }
+    })
 }

@@ -159,6 +159,7 @@ pub fn find(name: &str) -> Option<Command> {
         "world.enter" => avatar::enter,
         "world.leave" => avatar::leave,
         "world.look" => avatar::look,
+        "avatar.become" => avatar::become_type,
         "avatar.ls" => avatar::whereabouts,
         "avatar.enter" => avatar::let_in,
         "avatar.leave" => avatar::let_out,

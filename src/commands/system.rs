@@ -79,6 +79,8 @@ description = "Somebody in a world."
 kind = "string"
 default = ""
 read = "public"
+write = "public"
+write_group = "owner"
 "#
         }
         SystemType::World => {
@@ -185,11 +187,21 @@ fn listening(step: &Step<'_>) -> Result<Vec<Arc<TypeDefinition>>, Halt> {
     Ok(types.collect())
 }
 
-/// Makes those of the system's types that are not there yet.
+/// Makes those of the system's types that are not there yet, and brings the attributes of those that are
+/// up to date.
 fn make_types(step: &mut Step<'_>, own: AccountId) -> Result<(), Halt> {
     for of in SystemType::ALL {
-        if step.stored().element_type(of.id())?.is_none() {
-            make_type(step, of, own)?;
+        let made = system_type(of, own)?;
+        match step.stored().element_type(of.id())? {
+            None => put_type(step, made)?,
+            Some(held) => {
+                let mut now = held.as_ref().clone();
+                now.definition.attributes.extend(made.definition.attributes);
+                if now.definition != held.definition {
+                    now.revision += 1;
+                    put_type(step, now)?;
+                }
+            }
         }
     }
     Ok(())
@@ -292,12 +304,11 @@ fn free_account_name(step: &Step<'_>) -> Result<Name, Halt> {
     Ok(name)
 }
 
-fn make_type(step: &mut Step<'_>, of: SystemType, owner: AccountId) -> Result<(), Halt> {
+fn system_type(of: SystemType, owner: AccountId) -> Result<TypeDefinition, Halt> {
     let file = read_type(source(of)).map_err(|mistakes| {
         Problem::new(Code::Internal, format!("the system's own type: {mistakes:?}"))
     })?;
-    let name = file.definition.name.clone();
-    let made = TypeDefinition {
+    Ok(TypeDefinition {
         id: of.id(),
         owner,
         revision: 1,
@@ -310,7 +321,11 @@ fn make_type(step: &mut Step<'_>, of: SystemType, owner: AccountId) -> Result<()
         public_off: false,
         actions_off: BTreeSet::new(),
         above: Vec::new(),
-    };
-    step.put(Key::TypeName(owner, name.key()), Row::Id(*of.id().as_bytes()))?;
-    step.put(Key::Type(of.id()), Row::Type(Arc::new(made)))
+    })
+}
+
+fn put_type(step: &mut Step<'_>, made: TypeDefinition) -> Result<(), Halt> {
+    let name = made.definition.name.key();
+    step.put(Key::TypeName(made.owner, name), Row::Id(*made.id.as_bytes()))?;
+    step.put(Key::Type(made.id), Row::Type(Arc::new(made)))
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, ElementId, Json, Name, ServerId, Timestamp, WorldId};
+use super::{AccountId, ElementId, Json, Name, ServerId, Timestamp, TypeId, WorldId};
 
 /// Places that are remembered to go back to.
 pub const BACK_MAX: usize = 16;
@@ -43,13 +43,24 @@ pub struct Presence {
     /// A server that was asked to let them in, and until when it may say that they are there.
     #[serde(default)]
     pub asked: Option<(ServerId, Timestamp)>,
+    /// What their avatar is made from, where it is not the system's own type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_type: Option<TypeId>,
 }
 
 impl Presence {
     /// Somebody who has not been anywhere.
     pub const fn nowhere(account: AccountId, now: Timestamp) -> Self {
         let place = Whereabouts::Nowhere;
-        Self { account, place, back: Vec::new(), returns: None, since: now, asked: None }
+        Self {
+            account,
+            place,
+            back: Vec::new(),
+            returns: None,
+            since: now,
+            asked: None,
+            of_type: None,
+        }
     }
 
     /// Whether a server may say that they are in a world of its own now.
