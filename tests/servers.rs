@@ -70,6 +70,8 @@ fn a_ticket_is_for_one_server() {
     let problem = refused(&cellar, &format!("join {ticket}"), 5, "refused");
 
     assert_eq!(problem["detail"], "the ticket was used already");
+    let first_peers = fs::read_to_string(cellar.home.join("bootstrap.toml")).unwrap_or_default();
+    assert!(!first_peers.contains(&text(&attic.ready, "peer_id")), "{first_peers}");
     assert_eq!(done(&attic, "ticket ls")["items"][0]["used_by"], "kitchen");
     assert_eq!(done(&attic, "server show cellar")["state"], "pending");
     assert_eq!(done(&cellar, "server show attic")["state"], "pending");
@@ -447,6 +449,8 @@ fn a_domain_is_a_claim_until_a_record_there_names_the_servers_key() {
     assert_eq!(domain_of(&attic, "kitchen"), (json!("kitchen.example"), false));
     assert_eq!(domain_of(&attic, "cellar"), (Json::Null, false));
     refused(&attic, "server confirm cellar", 2, "usage");
+    // There is no such name at all.
+    refused(&attic, "server confirm kitchen", 5, "refused");
     let right = record("kitchen.example", &kitchen);
     let wrong = [
         "nothing".to_owned(),
@@ -1333,7 +1337,8 @@ impl NameServer {
     }
 }
 
-/// The answer to a question for a text (RFC 1035): what is known under the name, else `nothing`.
+/// The answer to a question for a text (RFC 1035): what is known under the name, or that there is no such
+/// name.
 fn answer_to(question: &[u8], texts: &BTreeMap<String, String>) -> Vec<u8> {
     let mut at = 12_usize;
     let mut labels: Vec<String> = Vec::new();
@@ -1342,12 +1347,14 @@ fn answer_to(question: &[u8], texts: &BTreeMap<String, String>) -> Vec<u8> {
         labels.push(String::from_utf8_lossy(&question[at + 1..end]).to_lowercase());
         at = end;
     }
-    let text = texts.get(&labels.join(".")).map_or("nothing", String::as_str);
-    let length = u8::try_from(text.len()).unwrap();
+    let text = texts.get(&labels.join("."));
     let mut answer = question[..2].to_vec();
-    answer.extend_from_slice(&[0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
+    let (code, answers) = if text.is_some() { (0, 1) } else { (3, 0) };
+    answer.extend_from_slice(&[0x84, code, 0, 1, 0, answers, 0, 0, 0, 0]);
     // The question again: the name's end, its kind and its class are five bytes.
     answer.extend_from_slice(&question[12..at + 5]);
+    let Some(text) = text else { return answer };
+    let length = u8::try_from(text.len()).unwrap();
     // The name by its place, TXT, the internet, five seconds, and how long the rest is.
     answer.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 5, 0, length + 1, length]);
     answer.extend_from_slice(text.as_bytes());

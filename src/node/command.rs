@@ -333,6 +333,7 @@ async fn join_by_ticket(node: &Node, text: &str, timeout_ms: u64) -> Result<Json
     let key = ticket.peer_key();
     let peer_id = key.map(|key| crate::model::peer_id_of(&key));
     let peer_id = peer_id.ok_or_else(|| Problem::new(Code::Usage, "the ticket names no peer"))?;
+    let was_first_peer = node.home.bootstrap_text().is_ok_and(|text| text.contains(&peer_id));
     let mut joined = Err(Problem::new(Code::Usage, "the ticket names no address"));
     for address in &ticket.addresses {
         joined = join(node, &format!("{address}/p2p/{peer_id}"), timeout_ms).await;
@@ -344,7 +345,11 @@ async fn join_by_ticket(node: &Node, text: &str, timeout_ms: u64) -> Result<Json
     let server = joined.get("server").cloned().unwrap_or_default();
     let secret = crate::model::hex(&ticket.secret);
     let present = json!({"server": server, "secret": secret});
-    let answer = node.asker.call_as_node("ticket.present", present).await?;
+    let answer = node.asker.call_as_node_within("ticket.present", present, timeout_ms).await;
+    if answer.as_ref().is_err_and(|problem| problem.code == Code::Refused) && !was_first_peer {
+        edit(node, |text| Bootstrap::edit_out(text, &peer_id))?;
+    }
+    let answer = answer?;
     node.asker.call_as_node("server.allow", json!({"server": server})).await?;
     if let Some(list) = answer.get("list").and_then(Json::as_str) {
         let add = json!({"list": list, "server": server});

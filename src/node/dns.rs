@@ -42,9 +42,10 @@ async fn texts(domain: &str, at: Option<SocketAddr>) -> Result<Vec<String>, Prob
     };
     let resolver = resolver(at)?;
     let looked = tokio::time::timeout(PATIENCE, resolver.txt_lookup(name.clone())).await;
-    let found = looked
-        .map_err(|_| unanswered("no answer in time"))?
-        .map_err(|error| unanswered(&error.to_string()))?;
+    let found = match looked.map_err(|_| unanswered("no answer in time"))? {
+        Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+        found => found.map_err(|error| unanswered(&error.to_string()))?,
+    };
     let texts = found.answers().iter().filter_map(|record| match &record.data {
         RData::TXT(text) => Some(text.to_string()),
         _ => None,

@@ -268,7 +268,17 @@ impl Asker for HubAsker {
 impl HubAsker {
     /// Makes a call as the node itself.
     pub(super) async fn call_as_node(&self, command: &str, args: Json) -> Result<Json, Problem> {
-        let call = self.call(command, args, Caller::Node, Json::Null, None, DEADLINE_DEFAULT_MS)?;
+        self.call_as_node_within(command, args, DEADLINE_DEFAULT_MS).await
+    }
+
+    /// The same with a deadline.
+    pub(super) async fn call_as_node_within(
+        &self,
+        command: &str,
+        args: Json,
+        timeout_ms: u64,
+    ) -> Result<Json, Problem> {
+        let call = self.call(command, args, Caller::Node, Json::Null, None, timeout_ms)?;
         self.submit(call, None, None).await.map(|answer| match answer {
             Answer::Done { result, .. } => result,
             Answer::Taken(_) => Json::Null,
