@@ -12,10 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold::model::{Changes, Contact, Key, Outbox, Row, ServerId};
+use freehold::model::{Changes, Contact, Key, Outbox, Row, ServerId, Snapshot, Timestamp, Turn};
 use freehold::store::{Folder, Store};
 use serde_json::{Value as Json, json};
-use support::{Node, furnish};
+use support::{Node, done, furnish};
 
 /// A node's lamp, as it names it itself.
 const OWN_LAMP: &str = "alice/garden/lamp";
@@ -25,6 +25,36 @@ const LAMP: &str = "alice@kitchen/garden/lamp";
 const MANY: u64 = 9_000;
 /// How long nodes that must not meet are left alone. Those that may meet need a second or less.
 const ALONE: Duration = Duration::from_secs(3);
+
+// A clock that went back.
+
+#[test]
+fn a_node_whose_machine_has_lost_the_time_goes_on_from_where_it_was() {
+    let mut attic = Node::home("attic");
+    settings(&attic, "mdns = false\n");
+    attic.restart();
+    furnish(&attic);
+    assert_eq!(done(&attic, "status")["clock_jumped_ms"], Json::Null);
+    assert_eq!(done(&attic, "node clock")["jumped_ms"], Json::Null);
+    assert_eq!(attic.stop(), 0);
+    let later = move_last_turn(&attic, 3 * 3_600_000);
+
+    attic.restart();
+
+    let toggled = done(&attic, "action call lamp toggle");
+    assert_eq!(toggled["result"]["on"], true, "{toggled}");
+    let shown = done(&attic, "node clock");
+    let now: Timestamp = time(&shown["now"]);
+    assert!(now >= later, "{shown}");
+    let jumped = shown["jumped_ms"].as_i64().unwrap();
+    assert!((-10_800_000..-10_000_000).contains(&jumped), "{shown}");
+    assert!(done(&attic, "status")["clock_jumped_ms"].is_i64());
+    // Said to be right, it is waited for; time goes on all the same.
+    let confirmed = done(&attic, "node clock --confirm");
+    assert!(time(&confirmed["now"]) >= now, "{confirmed}");
+    assert_eq!(done(&attic, "node clock")["jumped_ms"], Json::Null);
+    assert_eq!(done(&attic, "action call lamp toggle")["result"]["on"], false);
+}
 
 // A truth that went back.
 
@@ -298,6 +328,22 @@ fn copied_with_an_open_call(attic: &mut Node, kitchen: &mut Node) -> (PathBuf, S
     kitchen.restart();
     attic.restart();
     (copy, open["id"].as_str().unwrap().to_owned())
+}
+
+/// Lets the newest turn of a node that does not run be of a later time, which it gives back.
+fn move_last_turn(node: &Node, later_ms: u64) -> Timestamp {
+    let store = Store::open(Folder(node.home.clone()), Arc::new(|_| Contact::default())).unwrap();
+    let last = store.view().unwrap().last_row(&Key::Turn(0), &Key::Turn(u64::MAX)).unwrap();
+    let Some((key, Row::Turn(turn))) = last else { panic!("there is no turn") };
+    let at = turn.at.after_ms(later_ms);
+    let moved = Turn { at, ..turn.as_ref().clone() };
+    store.commit(&Changes::from([(key, Some(Row::Turn(Arc::new(moved))))])).unwrap();
+    at
+}
+
+fn time(json: &Json) -> Timestamp {
+    let at: jiff::Timestamp = json.as_str().unwrap().parse().unwrap();
+    Timestamp::from_ms(u64::try_from(at.as_millisecond()).unwrap())
 }
 
 /// Puts a copy of a node's truth back, and nothing else of its home.

@@ -2070,6 +2070,20 @@ pub const COMMANDS: &[Command] = &[
             field("jobs", "open jobs"),
             field("inbox", "entries that wait"),
             field("turn", "the newest turn"),
+            field("clock_jumped_ms", "how far the machine's clock has jumped, if it has"),
+        ],
+    },
+    Command {
+        name: "node.clock",
+        short: None,
+        about: "Shows what time it is for this node. Where the machine's clock jumps by more than an hour, it is not followed until you confirm that it is right.",
+        mode: Mode::Node,
+        audience: Audience::Operator,
+        args: &[optional("confirm", "the machine's clock is right", ArgKind::Flag)],
+        results: &[
+            field("now", "our time"),
+            field("machine", "what the machine's clock says"),
+            field("jumped_ms", "how far that is ahead of ours, where it has jumped"),
         ],
     },
     Command {

@@ -53,6 +53,7 @@ pub(super) async fn run(
         "node.status" => status(node).await,
         "node.id" => Ok(id(node)),
         "node.backup" => super::backup::back_up(node, text("file")).await,
+        "node.clock" => Ok(clock_shown(args.get("confirm") == Some(&Json::Bool(true)))),
         "node.stop" => {
             node.ask_to_stop();
             Ok(json!({"stopping": true}))
@@ -146,7 +147,20 @@ async fn status(node: &Node) -> Result<Json, Problem> {
         "jobs": open.count(),
         "inbox": count(Key::Inbox(EntryId::from_bytes(none)), Key::Inbox(EntryId::from_bytes(all)))?,
         "turn": turn,
+        "clock_jumped_ms": clock::jumped_ms(),
     }))
+}
+
+/// What time it is; whoever confirms says that the machine's clock is right.
+fn clock_shown(confirms: bool) -> Json {
+    if confirms {
+        clock::confirm();
+    }
+    json!({
+        "now": clock::now().to_string(),
+        "machine": clock::machine().to_string(),
+        "jumped_ms": clock::jumped_ms(),
+    })
 }
 
 fn id(node: &Node) -> Json {

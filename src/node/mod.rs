@@ -13,6 +13,7 @@ mod identity;
 mod pinned;
 mod reader;
 mod start;
+mod steady;
 
 pub use backup::restore;
 pub use clock::{now, unix_seconds};

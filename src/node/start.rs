@@ -36,6 +36,8 @@ const CACHE_MIB_MAX: u64 = 1_024 * 1_024;
 const LIVE_MAX: usize = 4_096;
 /// Calls that somebody waits for.
 const WAITERS_MAX: usize = 16_384;
+/// How often it is looked whether the machine's clock has jumped.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 /// How often what waits for the cache's file is written.
 const CACHE_FLUSH: Duration = Duration::from_millis(500);
 /// Turns that are read for somebody who resumes the stream of events.
@@ -449,6 +451,7 @@ impl Node {
         store.bound_cache(settings.cache_mib.clamp(1, CACHE_MIB_MAX) * 1024 * 1024);
         let name = options.name.clone().or_else(|| settings.name.clone());
         let (node, keys) = identity(&home, &store, name).map_err(|error| aside(&store, error))?;
+        go_on_from_last(&store).map_err(|error| aside(&store, error))?;
         let time_zone = clock::time_zone(settings.time_zone.as_deref())
             .map_err(|error| StartError::Setting(format!("freehold.toml: time_zone: {error}")))?;
         let resolver = settings.resolver.as_deref().map(str::parse::<std::net::SocketAddr>);
@@ -529,6 +532,7 @@ impl Node {
         });
         tokio::spawn(hub_task.run(inbox, events));
         tokio::spawn(flush_cache(store.clone()));
+        tokio::spawn(watch_clock());
         if let Err(problem) = asker.call_as_node("node.started", serde_json::json!({})).await {
             warn!(says = problem.says, "nobody could be told that the node has started");
         }
@@ -801,6 +805,33 @@ fn aside(store: &Store, error: StartError) -> StartError {
     match error {
         StartError::Damaged(damaged) => StartError::Store(store.keep_aside(damaged)),
         error => error,
+    }
+}
+
+/// Our time is not before the newest turn's.
+fn go_on_from_last(store: &Store) -> Result<(), StartError> {
+    let last = store.view()?.last_row(&Key::Turn(0), &Key::Turn(u64::MAX))?;
+    if let Some((_, Row::Turn(turn))) = last {
+        clock::begin(turn.at);
+    }
+    Ok(())
+}
+
+/// Says when the machine's clock has jumped, and when that is over.
+async fn watch_clock() {
+    let mut has_jumped = false;
+    loop {
+        let jumped = clock::jumped_ms();
+        match jumped {
+            Some(ms) if !has_jumped => warn!(
+                ms,
+                "the machine's clock has jumped, and is not followed: see freehold node clock"
+            ),
+            None if has_jumped => info!("the machine's clock is followed again"),
+            Some(_) | None => {}
+        }
+        has_jumped = jumped.is_some();
+        tokio::time::sleep(CLOCK_LOOK).await;
     }
 }
 
