@@ -37,6 +37,10 @@ const DEN: WorldId = WorldId::from_bytes([7; 16]);
 /// Somebody whom nobody has let in.
 const NOBODY: AccountId = AccountId::from_bytes([9; 16]);
 
+/// People of one other server who are let in.
+const GUESTS_OF_SERVER_MAX: usize = 250;
+/// People whom a look shows at most.
+const GUESTS_SEEN_MAX: usize = 200;
 /// Things that are done in the sequence that is drawn.
 const STEPS: u64 = 60;
 /// After so many of them all nodes run, and it must become true that all agree.
@@ -1227,6 +1231,50 @@ fn what_cannot_be_entered_said_or_done_has_its_code_and_changes_nothing() {
 }
 
 #[test]
+fn who_finds_a_server_full_is_told_and_those_of_others_still_come() {
+    let [kitchen, attic] = homes(["kitchen", "attic"]);
+    let probe = Probe::new("probe");
+    let peer = probe.meet(&kitchen);
+    let enter = |number: usize| {
+        let record = account_of(&probe, &format!("crowd-{number}"));
+        let record = hex(&record.sign(&probe.keys).0);
+        probe.tell(peer, "avatar.enter", json!({"record": record, "into": "bob/yard"}))
+    };
+    for number in 0..GUESTS_OF_SERVER_MAX {
+        enter(number).unwrap();
+    }
+
+    let problem = enter(GUESTS_OF_SERVER_MAX).unwrap_err();
+
+    assert_eq!(problem.code, Code::OverLimit, "{problem:?}");
+    assert_eq!(people(&kitchen, "bob/yard").len(), GUESTS_SEEN_MAX);
+    go(&attic, "alice", "bob@kitchen/yard");
+    let first = account_of(&probe, "crowd-0").account_id().unwrap();
+    let yard = world_id(&kitchen, "bob/yard");
+    probe.tell(peer, "avatar.leave", json!({"account": first, "world": yard})).unwrap();
+    enter(GUESTS_OF_SERVER_MAX).unwrap();
+}
+
+#[test]
+fn a_server_that_asks_for_what_this_version_does_not_know_is_told_so_and_nobody_moves() {
+    let [kitchen] = homes(["kitchen"]);
+    let probe = Probe::new("probe");
+    let peer = probe.meet(&kitchen);
+    let record = hex(&account_of(&probe, "mallory").sign(&probe.keys).0);
+    let enters = json!({"record": record, "into": "bob/yard", "dimension": 4});
+
+    let problem = probe.tell(peer, "avatar.enter", enters).unwrap_err();
+
+    assert_eq!(problem.code, Code::UnknownField, "{problem:?}");
+    assert!(problem.says.contains("dimension"), "{problem:?}");
+    let problem = probe.tell(peer, "avatar.fly", json!({})).unwrap_err();
+    assert_eq!(problem.code, Code::UnknownCommand, "{problem:?}");
+    assert_eq!(people(&kitchen, "bob/yard"), [""; 0]);
+    let faults = done(&kitchen, "server show probe")["faults"].clone();
+    assert_eq!(faults, json!({}), "to be newer is no fault");
+}
+
+#[test]
 fn an_avatar_is_nothing_that_can_be_moved_taken_destroyed_given_or_shared() {
     let [attic, kitchen] = homes(["attic", "kitchen"]);
     done(&attic, "account add carol");
@@ -1922,11 +1970,13 @@ fn placed(
 
 /// The record of somebody who is at home with a probe, as it is before it is signed.
 fn account_of(probe: &Probe, name: &str) -> Record {
+    let mut nonce = [0; 16];
+    nonce[..name.len()].copy_from_slice(name.as_bytes());
     let inception = Inception {
         kind: RecordKind::Account,
         key: probe.keys.public(),
         recovery_hash: [7; 32],
-        nonce: [9; 16],
+        nonce,
     };
     Record::first(inception, Name::new(name).unwrap(), Some(probe.server))
 }

@@ -124,8 +124,11 @@ fn entry(
     if let Some(held) = &held {
         share::send_unless_held(step, held, server)?;
     }
-    let of_type = held.map(|held| held.id);
-    Ok(json!({"record": record::of(step, account)?, "into": into, "type": of_type}))
+    let mut args = json!({"record": record::of(step, account)?, "into": into});
+    if let Some(held) = held {
+        args["type"] = json!(held.id);
+    }
+    Ok(args)
 }
 
 /// What the avatar of one of ours is made from, where that is a type of their own.
