@@ -13,10 +13,16 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dice::Dice;
-use freehold::model::{AccountId, Act, Code, Fleeting, Name, Problem, WorldId, hex};
+use freehold::model::{
+    AccountId, Act, Changes, Code, Contact, Fleeting, Key, Level, Name, Problem, Row, Snapshot,
+    SystemType, WorldId, hex,
+};
+use freehold::store::{Folder, Store};
 use freehold::trust::{Inception, Record, RecordKind};
 use freehold::wire::Batch;
 use libp2p::PeerId;
@@ -1378,6 +1384,30 @@ fn the_look_of_an_avatar_is_its_own_to_write_everybodys_to_read_and_gone_with_it
     assert_eq!(done(&kitchen, "element get bob/yard/alice look")["value"], "small");
 }
 
+#[test]
+fn the_avatars_of_a_home_of_before_are_brought_up_to_date() {
+    let [mut attic] = homes(["attic"]);
+    assert_eq!(attic.stop(), 0);
+    let key = Key::Type(SystemType::Avatar.id());
+    let store = Store::open(Folder(attic.home.clone()), Arc::new(|_| Contact::default())).unwrap();
+    let held = store.view().unwrap().row(&key).unwrap();
+    let Some(Row::Type(held)) = held else { panic!("there is no type") };
+    let mut before = held.as_ref().clone();
+    before.definition.attributes.get_mut("look").unwrap().write = Level::Private;
+    store.commit(&Changes::from([(key, Some(Row::Type(Arc::new(before))))])).unwrap();
+    drop(store);
+
+    attic.restart();
+
+    let shown = done(&attic, "type show server:avatar");
+    assert_eq!(shown["revision"], 2, "{shown}");
+    let look = &shown["definition"]["attributes"]["look"];
+    assert_eq!(look["write"], "public", "{shown}");
+    assert_eq!(attic.stop(), 0);
+    attic.restart();
+    assert_eq!(done(&attic, "type show server:avatar")["revision"], 2);
+}
+
 // What acts in an avatar.
 
 /// Counts at home who comes where the avatar stands, switches the lamp there, and is never angry.
@@ -1534,6 +1564,131 @@ fn what_makes_things_act_is_a_player_code_that_is_local_or_a_proxy() {
     let told =
         |name: &str| things.iter().find(|thing| thing["name"] == name).unwrap()["avatar"].clone();
     assert_eq!((told("lamp"), told("ledger")), (json!("local"), Json::Null), "{room}");
+}
+
+// Whenever a machine dies.
+
+/// Moments of a visit at which one side is killed, in milliseconds after it begins.
+const MOMENTS_MS: [u64; 14] = [0, 20, 45, 80, 110, 150, 190, 240, 300, 370, 450, 540, 640, 750];
+/// At these of them it is back only after the grace.
+const LONG: [usize; 2] = [4, 10];
+/// Longer than the grace.
+const AFTER_GRACE: Duration = Duration::from_secs(6);
+
+const DIARY: &str = "name = \"diary\"\n[attributes.page]\nkind = \"integer\"\ndefault = 0\n";
+
+/// What a visit has done so far, as alice was told.
+#[derive(Default)]
+struct Visited {
+    /// Steps of the host's lamp that were asked for, and the newest one of which she was told.
+    steps: (u64, u64),
+    /// Pages of her diary, likewise.
+    pages: (u64, u64),
+}
+
+impl Visited {
+    /// One call after another: in, a step of the lamp, about, a page, and out again.
+    fn goes_on(&mut self, attic: &Node, turn: u64) {
+        let call = |words: &str| attic.say(&split(&format!("{words} --as alice --timeout 2s")));
+        match turn % 5 {
+            0 => drop(call("world enter bob@kitchen/yard")),
+            1 => {
+                self.steps.0 += 1;
+                let said = call("action call bob@kitchen/yard/lamp step");
+                if let Some(count) = said.out["result"]["count"].as_u64() {
+                    self.steps.1 = self.steps.1.max(count);
+                }
+            }
+            2 => drop(call(&format!("avatar move {turn} 1"))),
+            3 => {
+                let page = self.pages.0 + 1;
+                self.pages.0 = page;
+                if call(&format!("element set alice/garden/diary page {page}")).exit == 0 {
+                    self.pages.1 = page;
+                }
+            }
+            _ => drop(call("world leave")),
+        }
+    }
+}
+
+/// Kills one of two nodes while alice goes from the attic to the kitchen and back, at each moment.
+fn visit_and_die(dies: usize) {
+    let mut nodes = homes(["attic", "kitchen"]);
+    publish(&nodes[1], "bob", LAMP);
+    done(&nodes[1], "element create lamp --name lamp --as bob");
+    publish(&nodes[0], "alice", DIARY);
+    done(&nodes[0], "element create diary --name diary --as alice");
+    let mut visited = Visited::default();
+    for (round, moment_ms) in MOMENTS_MS.into_iter().enumerate() {
+        let (attic, is_over) = (&nodes[0], AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let (visited, is_over) = (&mut visited, &is_over);
+            let visit = scope.spawn(move || {
+                // Each round begins at another of the five.
+                for turn in (round as u64).. {
+                    if is_over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    visited.goes_on(attic, turn);
+                }
+            });
+            std::thread::sleep(Duration::from_millis(moment_ms));
+            nodes[dies].signal("KILL");
+            is_over.store(true, Ordering::Relaxed);
+            visit.join().unwrap();
+        });
+        nodes[dies].kill();
+        if LONG.contains(&round) {
+            std::thread::sleep(AFTER_GRACE);
+        }
+        nodes[dies].restart();
+        nothing_is_lost(&nodes, &visited, moment_ms);
+    }
+    assert!(visited.steps.1 > 0 && visited.pages.1 > 0, "nothing was ever done");
+}
+
+fn nothing_is_lost(nodes: &[Node; 2], visited: &Visited, moment_ms: u64) {
+    let [attic, kitchen] = nodes;
+    let (asked, told) = visited.steps;
+    let count = done(kitchen, "element get bob/yard/lamp count")["value"].as_u64().unwrap();
+    assert!((told..=asked).contains(&count), "{moment_ms} ms: {count} of {told} to {asked} steps");
+    let (asked, told) = visited.pages;
+    let page = done(attic, "element get diary page --as alice")["value"].as_u64().unwrap();
+    assert!((told..=asked).contains(&page), "{moment_ms} ms: page {page} of {told} to {asked}");
+    connected(attic, "kitchen");
+    connected(kitchen, "attic");
+    // Both come to say the same, and she is in one place.
+    let agree = || {
+        let place = place(attic, "alice");
+        let (here, there) = (people(attic, "alice/garden"), people(kitchen, "bob/yard"));
+        let name = place["world_name"].as_str();
+        let is_here = here == ["alice"];
+        let is_there = there == ["alice"];
+        place["returns"] != true
+            && is_here == (name == Some("alice/garden"))
+            && is_there == (name == Some("bob/yard"))
+    };
+    let begun = now();
+    while !agree() {
+        let waited = begun.elapsed();
+        let where_is = place(attic, "alice");
+        assert!(waited < PATIENCE, "{moment_ms} ms: {where_is} {:?}", people(kitchen, "bob/yard"));
+    }
+    done(attic, "world leave --own --as alice");
+    stands(attic, "alice", "alice/garden");
+    holds(kitchen, "bob/yard", &[]);
+    assert_eq!(people(attic, "alice/garden"), ["alice"], "{moment_ms} ms");
+}
+
+#[test]
+fn a_host_that_is_killed_at_any_moment_of_a_visit_loses_nothing_and_the_visitor_comes_home() {
+    visit_and_die(1);
+}
+
+#[test]
+fn a_home_that_is_killed_at_any_moment_of_a_visit_loses_nothing_and_its_own_come_home() {
+    visit_and_die(0);
 }
 
 // Whatever happens.
