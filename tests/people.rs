@@ -6,15 +6,8 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-
 use serde_json::{Value as Json, json};
-use support::{Node, done, path, refused, split, text, value};
-
-/// How long an answer over TCP may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+use support::{Node, by_key, done, path, refused, split, text, value};
 
 /// Stands in what is private, and nowhere else.
 const MARKER: &str = "zq7kvmarkerw4";
@@ -1041,24 +1034,4 @@ fn items_of<'l>(listed: &'l Json, key: &str) -> Vec<&'l str> {
 /// The names of what is listed, with commas between.
 fn names_of(listed: &Json) -> String {
     items_of(listed, "name").join(",")
-}
-
-/// A call over TCP with a key: the status, and the body.
-fn by_key(node: &Node, key: &str, command: &str, args: Json) -> (u16, Json) {
-    let body = json!({"command": command, "args": args}).to_string();
-    let host = node.api();
-    let mut stream = TcpStream::connect(&host).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!(
-        "POST /api/v1/calls HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\
-         Content-Type: application/json\r\nPrefer: wait=5\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-    (status, serde_json::from_str(body).unwrap())
 }

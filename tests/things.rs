@@ -7,14 +7,12 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use freehold::model::ServerId;
 use serde_json::{Value as Json, json};
-use support::{Node, Said, done, path, refused, said, split, text, value};
+use support::{Node, Said, by_key, by_key_with, done, path, refused, said, split, text, value};
 
 /// How long something that happens by itself may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -3631,31 +3629,6 @@ fn answered(caller: Child) -> Said {
 fn question(node: &Node) -> Json {
     let one = |inbox: &Json| inbox["items"].as_array().is_some_and(|items| items.len() == 1);
     node.until(&["inbox"], one)["items"][0].clone()
-}
-
-/// A call over TCP with a key: the status, and the body.
-fn by_key(node: &Node, key: &str, command: &str, args: Json) -> (u16, Json) {
-    by_key_with(node, key, &json!({"command": command, "args": args}))
-}
-
-/// The same with whatever parts of a call.
-fn by_key_with(node: &Node, key: &str, call: &Json) -> (u16, Json) {
-    let body = call.to_string();
-    let host = node.api();
-    let mut stream = TcpStream::connect(&host).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!(
-        "POST /api/v1/calls HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\
-         Content-Type: application/json\r\nPrefer: wait=5\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-    (status, serde_json::from_str(body).unwrap())
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod probe;
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ use freehold::wire::Batch;
 use libp2p::PeerId;
 use probe::{Probe, wait_for};
 use serde_json::{Value as Json, json};
-use support::{Events, LAMP, Node, done, path, refused, split, text};
+use support::{Events, LAMP, Node, by_key, done, path, refused, split, text};
 
 /// How long an answer over TCP may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -2069,26 +2069,6 @@ impl Stream {
             }
         }
     }
-}
-
-/// A call over TCP with a key: the status, and the body.
-fn by_key(node: &Node, key: &str, command: &str, args: Json) -> (u16, Json) {
-    let body = json!({"command": command, "args": args}).to_string();
-    let host = node.api();
-    let mut stream = TcpStream::connect(&host).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = format!(
-        "POST /api/v1/calls HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\
-         Content-Type: application/json\r\nPrefer: wait=5\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-    (status, serde_json::from_str(body).unwrap())
 }
 
 // A peer that keeps to no rule.

@@ -16,7 +16,7 @@ pub(crate) const VISITORS: usize = HOMES * VISITORS_OF_HOME;
 /// How often each visitor moves.
 pub(crate) const EVERY: Duration = Duration::from_millis(100);
 /// Moves of one visitor at most.
-pub(crate) const STEPS_MAX: usize = 128;
+pub(crate) const STEPS_MAX: usize = 256;
 
 /// The first part of a walk, which does not count.
 const WARM_UP: Duration = Duration::from_secs(2);

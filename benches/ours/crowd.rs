@@ -12,8 +12,8 @@ use super::process::{Door, Process, Stream};
 use crate::floor::processor::used_by;
 use crate::floor::rounds::Fault;
 use crate::floor::walk::{
-    EVERY, HOMES, STEPS_MAX, VISITORS, VISITORS_OF_HOME, View, Walk, Walked, home_of, see, sum_up,
-    views, watched,
+    HOMES, STEPS_MAX, VISITORS, VISITORS_OF_HOME, View, Walk, Walked, home_of, see, sum_up, views,
+    watched,
 };
 
 /// The world as its visitors name it.
@@ -61,8 +61,8 @@ fn name_of(visitor: usize) -> String {
     format!("w{visitor}")
 }
 
-/// One walk, with nodes that are started for it and end with it.
-pub(crate) async fn walk() -> Result<Crowded, Fault> {
+/// One walk, in which each visitor moves this often, with nodes that are started for it and end with it.
+pub(crate) async fn walk(every: Duration) -> Result<Crowded, Fault> {
     let names =
         (0..=HOMES).map(|node| if node == 0 { "host".to_owned() } else { format!("home{node}") });
     let nodes = try_join_all(names.map(Process::start)).await?;
@@ -90,7 +90,7 @@ pub(crate) async fn walk() -> Result<Crowded, Fault> {
     let walkers: Vec<_> = doors
         .into_iter()
         .enumerate()
-        .map(|(visitor, door)| tokio::spawn(go(visitor, door, walk.clone())))
+        .map(|(visitor, door)| tokio::spawn(go(visitor, door, every, walk.clone())))
         .collect();
     let pids = nodes.iter().map(Process::pid).collect::<Result<Vec<_>, _>>()?;
     let [host, all] = watched(&walk, || {
@@ -133,11 +133,16 @@ async fn arrive(home: &Process, host: &Process, first: usize) -> Result<(), Faul
 }
 
 /// Moves as long as the walk goes on. Says how many moves were refused.
-async fn go(visitor: usize, mut door: Door, walk: Arc<Walk>) -> Result<usize, Fault> {
+async fn go(
+    visitor: usize,
+    mut door: Door,
+    every: Duration,
+    walk: Arc<Walk>,
+) -> Result<usize, Fault> {
     // Not all at the same moment.
-    let share = EVERY * u32::try_from(visitor)? / u32::try_from(VISITORS)?;
+    let share = every * u32::try_from(visitor)? / u32::try_from(VISITORS)?;
     sleep(walk.until(share)).await;
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let name = name_of(visitor);
     let mut refused = 0;

@@ -3,12 +3,13 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 /// How long something that happens by itself may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -361,4 +362,29 @@ pub(crate) fn value(node: &Node, words: &str) -> Json {
 /// A text in an answer.
 pub(crate) fn text(json: &Json, key: &str) -> String {
     json[key].as_str().unwrap_or_else(|| panic!("no '{key}' in {json}")).to_owned()
+}
+
+/// A call over TCP with a key: the status, and the body.
+pub(crate) fn by_key(node: &Node, key: &str, command: &str, args: Json) -> (u16, Json) {
+    by_key_with(node, key, &json!({"command": command, "args": args}))
+}
+
+/// The same with whatever parts of a call.
+pub(crate) fn by_key_with(node: &Node, key: &str, call: &Json) -> (u16, Json) {
+    let body = call.to_string();
+    let host = node.api();
+    let mut stream = TcpStream::connect(&host).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!(
+        "POST /api/v1/calls HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nPrefer: wait=5\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    (status, serde_json::from_str(body).unwrap())
 }
