@@ -5,6 +5,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -132,6 +134,80 @@ fn a_lamp_is_seen_toggled_listed_and_followed_from_other_machines() {
         "peer_unreachable",
     );
     assert!(!problem["tries"].as_array().unwrap().is_empty(), "{problem}");
+}
+
+#[test]
+fn the_demo_tells_the_story_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = demo(&folder, &[]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    while !told.contains("The nodes stay up") {
+        let line = lines.next().unwrap_or_else(|| panic!("it ended early:\n{told}")).unwrap();
+        told += &line;
+        told.push('\n');
+    }
+
+    let interrupted = Command::new("kill").args(["-INT", &demo.id().to_string()]).status();
+
+    assert!(interrupted.unwrap().success());
+    assert_eq!(demo.wait().unwrap().code(), Some(0), "{told}");
+    // The rest is read: whoever still writes there has not ended.
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let mut from = 0;
+    for step in [
+        "attic$ freehold account add alice",
+        "attic$ freehold element create lamp",
+        "kitchen$ freehold element get alice@attic/garden/lamp on",
+        "false",
+        "kitchen$ freehold action call alice@attic/garden/lamp toggle",
+        "kitchen$ freehold element get alice@attic/garden/lamp on",
+        "true",
+        "kitchen$ freehold element set alice@attic/garden/lamp on false",
+        "freehold protection add family kitchen",
+        "kitchen$ freehold element get alice@attic/garden/lamp secret",
+        "error:",
+        "attic$ freehold protection add family kitchen",
+        "kitchen$ freehold inbox",
+        "kitchen$ freehold approve",
+        "kitchen$ freehold element set alice@attic/garden/lamp on false",
+        "cellar$ freehold account show",
+        "alice",
+    ] {
+        let at = told[from..].find(step);
+        let at = at.unwrap_or_else(|| panic!("no '{step}' after:\n{}\nin:\n{told}", &told[..from]));
+        from += at + step.len();
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?} {rest:?}");
+}
+
+#[test]
+fn the_demo_runs_a_script_gives_back_how_it_ended_and_keeps_what_is_to_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let script = "freehold id --json > who; exit 7";
+
+    let ended = demo(&folder, &["--exec", script, "--keep", kept.to_str().unwrap()]).output();
+
+    assert_eq!(ended.as_ref().unwrap().status.code(), Some(7), "{ended:?}");
+    let who = std::fs::read_to_string(folder.path().join("who")).unwrap();
+    let who: Json = serde_json::from_str(&who).unwrap();
+    assert_eq!(who["name"], "attic");
+    for name in ["attic", "kitchen", "cellar"] {
+        assert!(kept.join(name).join("home.redb").exists(), "{name}");
+        assert!(!kept.join(name).join("control.sock").exists(), "{name} still runs");
+    }
+    let wrong = demo(&folder, &["--exce", script]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}
+
+/// The demo, with a folder of its own for what it makes.
+fn demo(folder: &tempfile::TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
+    command.arg("demo").args(arguments).env("TMPDIR", folder.path()).current_dir(folder.path());
+    command.stdin(Stdio::null());
+    command
 }
 
 #[test]

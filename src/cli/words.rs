@@ -167,7 +167,7 @@ fn own() -> Vec<Command> {
             ),
         Command::new("rekey").about("Gives a stopped node another key; its id stays."),
         Command::new("recover")
-            .about("Gives a stopped node another key, by its recovery words, and new words.")
+            .about("Gives a stopped node and its accounts other keys, by the recovery words, and makes new words.")
             .arg(
                 Arg::new("words")
                     .required(true)
