@@ -586,6 +586,28 @@ fn a_giver_that_is_put_back_from_before_a_move_yields_when_the_two_meet() {
 }
 
 #[test]
+fn a_giver_that_is_put_back_and_offers_the_thing_anew_before_they_meet_yields_all_the_same() {
+    let [mut attic, mut kitchen] = attic_and_kitchen();
+    let ball = id_of(&attic, "ball");
+    let backup = back_up(&attic);
+    give_to_bob(&attic, &kitchen);
+    assert_eq!(attic.stop(), 0);
+    assert_eq!(kitchen.stop(), 0);
+    let back = restored(&attic, &backup);
+    assert_eq!(value(&back, "ball glow --as alice"), 3);
+    let moved = done(&back, "element move ball bob@kitchen/yard --as alice");
+    assert_eq!(moved["state"], "offered");
+
+    kitchen.restart();
+
+    let get = ["element", "get", ball.as_str(), "glow"];
+    back.until(&get, |read| read["origin"] == kitchen.ready["server_id"]);
+    settle_down([&back, &kitchen]);
+    assert_eq!(only_owner([&back, &kitchen], &ball), "kitchen");
+    assert_ne!(transfer(&back, &text(&moved, "id")).unwrap()["state"], "accepted");
+}
+
+#[test]
 fn a_copy_that_is_left_of_a_thing_goes_nowhere() {
     let (back, kitchen, ball) = put_back();
 

@@ -30,16 +30,28 @@ use crate::home::{Memory, Rows, on_a_machine};
 /// It is always the same moment: what is the same is the same state.
 const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 /// States of one search at most.
-const STATES_MAX: usize = 300_000;
+const STATES_MAX: usize = 1_000_000;
 /// What can be told in one search at most: one bit each.
-const MESSAGES_MAX: usize = 64;
-/// The two ends: who has the thing at first, and who is offered it.
+const MESSAGES_MAX: usize = 128;
+/// The ends: who has the thing at first, who is offered it, and a third one.
 const ATTIC: usize = 0;
 const KITCHEN: usize = 1;
+const CELLAR: usize = 2;
 /// What they are called, whose they are, and the world of that account.
-const NAMES: [&str; 2] = ["attic", "kitchen"];
-const OWNERS: [&str; 2] = ["alice", "bob"];
-const WORLDS: [&str; 2] = ["garden", "yard"];
+const NAMES: [&str; 3] = ["attic", "kitchen", "cellar"];
+const OWNERS: [&str; 3] = ["alice", "bob", "eve"];
+const WORLDS: [&str; 3] = ["garden", "yard", "vault"];
+/// One way of the thing, and there and back.
+const THERE: &[(usize, usize)] = &[(ATTIC, KITCHEN)];
+const BACK: &[(usize, usize)] = &[(ATTIC, KITCHEN), (KITCHEN, ATTIC)];
+/// From one to the next.
+const ON: &[(usize, usize)] = &[(ATTIC, KITCHEN), (KITCHEN, CELLAR)];
+/// To one or to another.
+const EITHER: &[(usize, usize)] = &[(ATTIC, KITCHEN), (ATTIC, CELLAR)];
+/// Once round.
+const ROUND: &[(usize, usize)] = &[(ATTIC, KITCHEN), (KITCHEN, CELLAR), (CELLAR, ATTIC)];
+/// Tells a node that it has met another.
+const MET: &str = "server.met";
 /// What the thing holds.
 const GLOW: i64 = 3;
 
@@ -95,16 +107,16 @@ fn what_a_receiver_has_decided_stays_decided_but_for_what_is_taken_back_unheard(
 #[test]
 fn a_thing_that_is_moved_has_one_owner_whatever_comes_twice_or_never() {
     for (loses, reclaims) in [(false, false), (true, false), (false, true), (true, true)] {
-        let rules = Rules { order: Order::Kept, loses, reclaims, moves: [1, 0] };
+        let rules = Rules { loses, reclaims, ..Rules::of(2, THERE) };
 
         let found = every_way(rules).unwrap_or_else(|says| panic!("{rules:?}: {says}"));
 
         println!("{rules:?}: {} states", found.states);
         let at_rest = [[Has::Owns, Has::Nothing], [Has::Nothing, Has::Owns]];
-        for ends in at_rest {
+        for ends in at_rest.map(Vec::from) {
             assert!(found.over.contains(&ends), "{rules:?}: {ends:?} of {:?}", found.over);
         }
-        let copied = found.over.contains(&[Has::Owns, Has::Copies]);
+        let copied = found.over.contains([Has::Owns, Has::Copies].as_slice());
         assert_eq!(copied, reclaims, "{rules:?}: {:?}", found.over);
     }
 }
@@ -112,7 +124,7 @@ fn a_thing_that_is_moved_has_one_owner_whatever_comes_twice_or_never() {
 #[test]
 fn a_thing_that_may_go_back_at_once_has_one_owner() {
     for (loses, reclaims) in [(false, false), (true, false), (false, true)] {
-        let rules = Rules { order: Order::Kept, loses, reclaims, moves: [1, 1] };
+        let rules = Rules { loses, reclaims, ..Rules::of(2, BACK) };
 
         let found = every_way(rules).unwrap_or_else(|says| panic!("{rules:?}: {says}"));
 
@@ -121,10 +133,63 @@ fn a_thing_that_may_go_back_at_once_has_one_owner() {
     }
 }
 
+#[test]
+fn a_thing_that_goes_on_to_a_third_server_has_one_owner() {
+    has_one_owner(&[
+        Rules::of(3, ON),
+        Rules { loses: true, ..Rules::of(3, ON) },
+        Rules { reclaims: true, ..Rules::of(3, ON) },
+        Rules::of(3, EITHER),
+        Rules { loses: true, ..Rules::of(3, EITHER) },
+        Rules { twice: false, loses: true, ..Rules::of(3, ROUND) },
+    ]);
+}
+
+#[test]
+fn a_giver_that_is_put_back_from_before_a_move_ends_with_a_marked_copy() {
+    ends_with_a_copy(&[
+        Rules { restores: true, twice: false, ..Rules::of(2, THERE) },
+        Rules { restores: true, twice: false, ..Rules::of(3, ON) },
+    ]);
+}
+
+/// `cargo test --test properties -- --ignored every_way`: a minute or two.
+#[test]
+#[ignore = "it takes long"]
+fn every_way_that_takes_long_to_search_has_one_owner_in_the_end() {
+    has_one_owner(&[
+        Rules { reclaims: true, ..Rules::of(3, EITHER) },
+        Rules { twice: false, loses: true, reclaims: true, ..Rules::of(3, ON) },
+    ]);
+    ends_with_a_copy(&[Rules { restores: true, ..Rules::of(2, THERE) }]);
+}
+
+/// Searches, and checks that each server can come to be the owner, and alone.
+fn has_one_owner(all: &[Rules]) {
+    for rules in all {
+        let found = every_way(*rules).unwrap_or_else(|says| panic!("{rules:?}: {says}"));
+        println!("{rules:?}: {} states", found.states);
+        for owner in 0..rules.ends {
+            let owns = |ends: &Vec<Has>| ends[owner] == Has::Owns;
+            assert!(found.over.iter().any(owns), "{rules:?}: {owner} of {:?}", found.over);
+        }
+    }
+}
+
+/// Searches, and checks that who was put back can come to have a copy of what it had given away.
+fn ends_with_a_copy(all: &[Rules]) {
+    for rules in all {
+        let found = every_way(*rules).unwrap_or_else(|says| panic!("{rules:?}: {says}"));
+        println!("{rules:?}: {} states", found.states);
+        let gave = |ends: &Vec<Has>| ends[ATTIC] == Has::Copies && ends[KITCHEN] == Has::Owns;
+        assert!(found.over.iter().any(gave), "{rules:?}: {:?}", found.over);
+    }
+}
+
 /// What a lane gives the protocol, and that this search finds two owners where there are any.
 #[test]
 fn without_the_order_of_a_lane_the_search_finds_two_owners() {
-    let rules = Rules { order: Order::Any, loses: false, reclaims: false, moves: [1, 0] };
+    let rules = Rules { order: Order::Any, ..Rules::of(2, THERE) };
 
     let found = every_way(rules);
 
@@ -143,8 +208,7 @@ enum Order {
     Any,
 }
 
-/// What may happen in a search. What is told may always come a second time, and an owner may always
-/// call off.
+/// What may happen in a search. An owner may always call off.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     order: Order,
@@ -153,8 +217,22 @@ struct Rules {
     /// Whether an owner may take back without an answer. Where that may get lost too, the ends meet
     /// anew from time to time.
     reclaims: bool,
-    /// How often each end may offer the thing.
-    moves: [usize; 2],
+    /// Whether the first end may be put back, once, to what it was before anything was moved.
+    restores: bool,
+    /// Whether what is told may come a second time.
+    twice: bool,
+    /// How many ends there are.
+    ends: usize,
+    /// Who may offer the thing to whom, once for each time that it stands here.
+    moves: &'static [(usize, usize)],
+}
+
+impl Rules {
+    /// What is always so.
+    const fn of(ends: usize, moves: &'static [(usize, usize)]) -> Self {
+        let order = Order::Kept;
+        Self { order, loses: false, reclaims: false, restores: false, twice: true, ends, moves }
+    }
 }
 
 /// What an end has of the thing.
@@ -180,8 +258,9 @@ struct Facts {
     is_open: bool,
 }
 
-/// Something that one end tells the other.
+/// Something that one end tells another.
 struct Message {
+    from: usize,
     /// Who hears it.
     to: usize,
     command: String,
@@ -193,8 +272,8 @@ struct Message {
 enum Does {
     /// It hears a message.
     Hears(usize),
-    /// Its owner offers the thing to the other one.
-    Moves,
+    /// Its owner offers the thing to another one.
+    Moves(usize),
     /// Its owner calls that off.
     Cancels,
     /// Its owner takes the thing back without an answer.
@@ -203,12 +282,11 @@ enum Does {
     SaysYes,
     /// Its owner says no to that.
     SaysNo,
-    /// It meets the other one, whose store has another life than before.
-    Meets,
+    /// It meets another one, whose store has another life than before.
+    Meets(usize),
 }
 
-const PEOPLE: [Does; 6] =
-    [Does::Moves, Does::Cancels, Does::Reclaims, Does::SaysYes, Does::SaysNo, Does::Meets];
+const PEOPLE: [Does; 4] = [Does::Cancels, Does::Reclaims, Does::SaysYes, Does::SaysNo];
 
 /// How one state comes from another.
 #[derive(Clone, Copy, Debug)]
@@ -219,19 +297,22 @@ enum How {
     Again(usize),
     /// A message is lost for good.
     Lost(usize),
+    /// The first end is put back.
+    Restored,
 }
 
-/// Both ends, and what is on its way.
+/// All ends, and what is on its way.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct State {
     /// The state of each end, by its number.
-    ends: [usize; 2],
-    /// What each end is still to hear, in order.
-    owed: [Vec<usize>; 2],
+    ends: Vec<usize>,
+    /// What each end is still to hear from each other one, in order: lane by lane.
+    owed: Vec<Vec<usize>>,
     /// What was heard once, and may come once more: a bit for each message.
-    again: u64,
-    /// Whether somebody took the thing back without an answer.
+    again: u128,
+    /// Whether somebody took the thing back without an answer, or was put back.
     is_forced: bool,
+    is_restored: bool,
 }
 
 /// What comes of something that happens at an end.
@@ -244,8 +325,8 @@ struct Outcome {
 /// What a search has found.
 struct Found {
     states: usize,
-    /// What both ends have where all is over.
-    over: BTreeSet<[Has; 2]>,
+    /// What the ends have where all is over.
+    over: BTreeSet<Vec<Has>>,
     /// Whether the thing was given there and back.
     came_back: bool,
 }
@@ -261,12 +342,12 @@ fn every_way(rules: Rules) -> Result<Found, String> {
 struct Search<'m> {
     machine: &'m Machine,
     rules: Rules,
-    ends: [End; 2],
+    ends: Vec<End>,
     thing: ElementId,
     /// What is stored at each end in each of its states, laid over what was there at first.
-    laid: [Vec<Changes>; 2],
-    facts: [Vec<Facts>; 2],
-    numbers: [HashMap<[u8; 32], usize>; 2],
+    laid: Vec<Vec<Changes>>,
+    facts: Vec<Vec<Facts>>,
+    numbers: Vec<HashMap<[u8; 32], usize>>,
     messages: Vec<Message>,
     /// What comes of what happens at an end in a state; none where it cannot be done.
     outcomes: HashMap<(usize, usize, Does), Option<Outcome>>,
@@ -280,19 +361,25 @@ struct Search<'m> {
 
 impl<'m> Search<'m> {
     fn new(machine: &'m Machine, rules: Rules) -> Self {
-        let [mut attic, mut kitchen] = [ATTIC, KITCHEN].map(|at| End::founded(at, machine));
-        let [of_attic, of_kitchen] = [attic.introduction(0), kitchen.introduction(0)];
-        attic.done(machine, Caller::Node, "server.met", of_kitchen);
-        kitchen.done(machine, Caller::Node, "server.met", of_attic);
-        let thing = id_in(&attic.furnish(machine, &mut kitchen));
+        let mut ends: Vec<End> = (0..rules.ends).map(|at| End::founded(at, machine)).collect();
+        let introductions: Vec<Json> = ends.iter().map(|end| end.introduction(0)).collect();
+        for (at, end) in ends.iter_mut().enumerate() {
+            for (other, introduction) in introductions.iter().enumerate() {
+                if other != at {
+                    end.done(machine, Caller::Node, MET, introduction.clone());
+                    end.done(machine, operator(), "server.allow", json!({"server": NAMES[other]}));
+                }
+            }
+        }
+        let thing = id_in(&End::furnish(machine, &mut ends));
         Self {
             machine,
             rules,
-            ends: [attic, kitchen],
             thing,
-            laid: Default::default(),
-            facts: Default::default(),
-            numbers: Default::default(),
+            laid: vec![Vec::new(); ends.len()],
+            facts: vec![Vec::new(); ends.len()],
+            numbers: vec![HashMap::new(); ends.len()],
+            ends,
             messages: Vec::new(),
             outcomes: HashMap::new(),
             states: Vec::new(),
@@ -303,9 +390,10 @@ impl<'m> Search<'m> {
     }
 
     fn run(mut self) -> Result<Found, String> {
-        let ends = [ATTIC, KITCHEN].map(|end| self.number(end, Changes::new()));
-        let owed = [Vec::new(), Vec::new()];
-        self.reach(State { ends, owed, again: 0, is_forced: false }, None)?;
+        let ends = self.all().map(|end| self.number(end, Changes::new())).collect();
+        let owed = vec![Vec::new(); self.rules.ends * self.rules.ends];
+        let first = State { ends, owed, again: 0, is_forced: false, is_restored: false };
+        self.reach(first, None)?;
         let mut at = 0;
         while at < self.states.len() {
             let state = self.states[at].clone();
@@ -315,10 +403,20 @@ impl<'m> Search<'m> {
             at += 1;
         }
         self.check_ways_forward()?;
-        for end in [ATTIC, KITCHEN] {
+        for end in self.all() {
             self.ends[end].check_restarts(&self.laid[end]);
         }
         Ok(self.found())
+    }
+
+    /// The numbers of the ends.
+    fn all(&self) -> std::ops::Range<usize> {
+        0..self.rules.ends
+    }
+
+    /// The place of what one end is still to hear from another.
+    fn lane(&self, from: usize, to: usize) -> usize {
+        from * self.rules.ends + to
     }
 
     fn found(&self) -> Found {
@@ -329,12 +427,15 @@ impl<'m> Search<'m> {
             (TransferRole::Receiver, TransferState::Accepted),
         ];
         let came_back = over.iter().any(|state| {
-            let [attic, _] = self.facts_of(state);
+            let attic = self.facts_of(state)[ATTIC];
             attic.has == Has::Owns && both.iter().all(|one| attic.transfers.contains(one))
         });
         Found {
             states: self.states.len(),
-            over: over.iter().map(|state| self.facts_of(state).map(|facts| facts.has)).collect(),
+            over: over
+                .iter()
+                .map(|state| self.facts_of(state).iter().map(|facts| facts.has).collect())
+                .collect(),
             came_back,
         }
     }
@@ -396,8 +497,8 @@ impl<'m> Search<'m> {
         self.facts_of(state).iter().filter(|facts| facts.has == Has::Owns).count()
     }
 
-    fn facts_of(&self, state: &State) -> [&Facts; 2] {
-        [ATTIC, KITCHEN].map(|end| &self.facts[end][state.ends[end]])
+    fn facts_of(&self, state: &State) -> Vec<&Facts> {
+        self.all().map(|end| &self.facts[end][state.ends[end]]).collect()
     }
 
     /// How a state was reached, one line for each thing that happened.
@@ -409,9 +510,9 @@ impl<'m> Search<'m> {
             at = before;
         }
         lines.reverse();
-        let [attic, kitchen] = self.facts_of(&self.states[number]);
-        lines.push(format!("then attic: {attic:?}"));
-        lines.push(format!("then kitchen: {kitchen:?}"));
+        for (end, facts) in self.facts_of(&self.states[number]).iter().enumerate() {
+            lines.push(format!("then {}: {facts:?}", NAMES[end]));
+        }
         lines.join("\n")
     }
 
@@ -426,6 +527,7 @@ impl<'m> Search<'m> {
                 format!("{} hears {command} again", NAMES[*to])
             }
             How::Lost(message) => format!("{} is lost", self.messages[message].command),
+            How::Restored => format!("{} is put back", NAMES[ATTIC]),
         }
     }
 
@@ -434,14 +536,15 @@ impl<'m> Search<'m> {
     /// Every state that comes from one.
     fn after(&mut self, state: &State) -> Vec<(How, State)> {
         let mut found = Vec::new();
-        for end in [ATTIC, KITCHEN] {
+        for lane in 0..state.owed.len() {
             let many = match self.rules.order {
-                Order::Kept => state.owed[end].len().min(1),
-                Order::Any => state.owed[end].len(),
+                Order::Kept => state.owed[lane].len().min(1),
+                Order::Any => state.owed[lane].len(),
             };
             for place in 0..many {
                 let mut rest = state.clone();
-                let message = rest.owed[end].remove(place);
+                let message = rest.owed[lane].remove(place);
+                let end = self.messages[message].to;
                 if self.rules.loses {
                     found.push((How::Lost(message), rest.clone()));
                 }
@@ -452,11 +555,18 @@ impl<'m> Search<'m> {
                 let next = self.happens(end, does, &rest);
                 found.push((How::Happens(end, does), next.unwrap_or(rest)));
             }
-            for does in PEOPLE {
+        }
+        for end in self.all() {
+            let others = self.all().filter(|other| *other != end);
+            let about = others.flat_map(|other| [Does::Moves(other), Does::Meets(other)]);
+            for does in about.chain(PEOPLE) {
                 if let Some(next) = self.happens(end, does, state) {
                     found.push((How::Happens(end, does), next));
                 }
             }
+        }
+        if self.rules.restores && !state.is_restored {
+            found.push((How::Restored, self.restored(state)));
         }
         for message in 0..self.messages.len() {
             if state.again & (1 << message) != 0 {
@@ -469,10 +579,35 @@ impl<'m> Search<'m> {
         found
     }
 
+    /// The state after the first end was put back: it has another life, in which it has told nothing, and
+    /// the others meet it anew.
+    fn restored(&mut self, state: &State) -> State {
+        let first = &self.ends[ATTIC];
+        let stored: &dyn Snapshot = &first.stored;
+        let node = stored.node().unwrap().unwrap();
+        let node = Node { incarnation: first.lives[1], ..node.as_ref().clone() };
+        let introduction = first.introduction(1);
+        let laid = Changes::from([(Key::Node, Some(Row::Node(Arc::new(node))))]);
+        let mut next = State { is_forced: true, is_restored: true, ..state.clone() };
+        next.ends[ATTIC] = self.number(ATTIC, laid);
+        for (number, message) in self.messages.iter().enumerate() {
+            if message.from == ATTIC {
+                next.again &= !(1 << number);
+            }
+        }
+        for other in 1..self.rules.ends {
+            let met = self.message(ATTIC, other, MET.to_owned(), introduction.clone());
+            let lane = self.lane(ATTIC, other);
+            next.owed[lane] = vec![met];
+        }
+        next
+    }
+
     /// Whether a message is tried a second time. Content that comes again says nothing new, and where
     /// there are two ways it is left out.
     fn comes_twice(&self, message: usize) -> bool {
-        self.messages[message].command != "move.piece" || self.rules.moves[KITCHEN] == 0
+        let is_said = self.messages[message].command != "move.piece" || self.rules.moves.len() == 1;
+        self.rules.twice && is_said
     }
 
     /// The state after something has happened at an end; none where it cannot be done there.
@@ -481,14 +616,14 @@ impl<'m> Search<'m> {
         let mut next = state.clone();
         next.ends[end] = number;
         next.is_forced |= does == Does::Reclaims;
-        let owed = &mut next.owed[1 - end];
         for message in told {
+            let owed = &mut next.owed[self.lane(end, self.messages[message].to)];
             if !owed.contains(&message) {
                 owed.push(message);
             }
-        }
-        if self.rules.order == Order::Any {
-            owed.sort_unstable();
+            if self.rules.order == Order::Any {
+                owed.sort_unstable();
+            }
         }
         Some(next)
     }
@@ -521,11 +656,11 @@ impl<'m> Search<'m> {
         }
         assert!(sends.is_empty(), "{} {does:?} {command}: {sends:?}", NAMES[end]);
         let laid = self.ends[end].laid(laid, changes);
-        let there = self.ends[1 - end].setting.us;
         let mut told = Vec::new();
         for tell in tells {
-            assert_eq!(tell.server, there, "{} {does:?} {command}", NAMES[end]);
-            told.push(self.message(1 - end, tell.command, tell.args));
+            let to = self.ends.iter().position(|other| other.setting.us == tell.server);
+            let to = to.unwrap_or_else(|| panic!("{} {does:?} {command}: {tell:?}", NAMES[end]));
+            told.push(self.message(end, to, tell.command, tell.args));
         }
         Some(Outcome { end: self.number(end, laid), told })
     }
@@ -536,17 +671,20 @@ impl<'m> Search<'m> {
         let thing = self.thing.to_string();
         let (caller, command, args) = match does {
             Does::Hears(message) => {
-                let Message { command, args, .. } = &self.messages[message];
-                return Some((self.ends[1 - end].caller(), command.clone(), args.clone()));
+                let Message { from, command, args, .. } = &self.messages[message];
+                let caller = if command == MET { Caller::Node } else { self.ends[*from].caller() };
+                return Some((caller, command.clone(), args.clone()));
             }
-            Does::Moves => {
+            Does::Moves(there) => {
+                let server = self.ends[there].setting.us;
                 let gave = laid.values().filter(|change| {
-                    matches!(change, Some(Row::Transfer(held)) if held.role == TransferRole::Giver)
+                    matches!(change, Some(Row::Transfer(held))
+                        if held.role == TransferRole::Giver && held.other == server)
                 });
-                if gave.count() >= self.rules.moves[end] {
+                let may = self.rules.moves.iter().filter(|way| **way == (end, there));
+                if gave.count() >= may.count() {
                     return None;
                 }
-                let there = 1 - end;
                 let to = format!("{}@{}/{}", OWNERS[there], NAMES[there], WORLDS[there]);
                 (owner, "element.move", json!({"element": thing, "to": to}))
             }
@@ -562,25 +700,27 @@ impl<'m> Search<'m> {
                 let says = if does == Does::SaysYes { "inbox.approve" } else { "inbox.deny" };
                 (owner, says, json!({"entry": entry}))
             }
-            Does::Meets if self.rules.reclaims && self.rules.loses => {
-                let other = &self.ends[1 - end];
+            Does::Meets(other) if self.rules.reclaims && self.rules.loses => {
+                let other = &self.ends[other];
                 let view = Layered { top: laid, below: &self.ends[end].stored };
                 let known = (&view as &dyn Snapshot).server(other.setting.us).unwrap().unwrap();
                 let life = usize::from(known.incarnation == other.lives[0]);
-                (Caller::Node, "server.met", other.introduction(life))
+                (Caller::Node, MET, other.introduction(life))
             }
-            Does::Reclaims | Does::Meets => return None,
+            Does::Reclaims | Does::Meets(_) => return None,
         };
         Some((caller, command.to_owned(), args))
     }
 
-    fn message(&mut self, to: usize, command: String, args: Json) -> usize {
-        let same = |held: &Message| held.to == to && held.command == command && held.args == args;
+    fn message(&mut self, from: usize, to: usize, command: String, args: Json) -> usize {
+        let same = |held: &Message| {
+            (held.from, held.to) == (from, to) && held.command == command && held.args == args
+        };
         if let Some(known) = self.messages.iter().position(same) {
             return known;
         }
         assert!(self.messages.len() < MESSAGES_MAX, "there are too many messages");
-        self.messages.push(Message { to, command, args });
+        self.messages.push(Message { from, to, command, args });
         self.messages.len() - 1
     }
 
@@ -666,27 +806,26 @@ impl End {
         end
     }
 
-    /// Makes the thing, and lets both ends take things from each other. Its type is there already.
-    fn furnish(&mut self, machine: &Machine, other: &mut Self) -> Json {
-        let alice = Caller::Local { account: Some(self.account), operator: false };
-        let server = |name: &Name| json!({"server": name});
-        let [here, there] = [server(&self.setting.name), server(&other.setting.name)];
-        self.done(machine, operator(), "server.allow", there);
-        other.done(machine, operator(), "server.allow", here);
-        self.done(machine, alice.clone(), "type.publish", json!({"source": BALL}));
-        let share = json!({"type": "ball", "server": other.setting.name});
-        let shared = self.step(machine, &Changes::new(), alice.clone(), "type.share", share);
-        let Ended::Forward(tell) = shared.ended else { panic!("it is not sent") };
-        self.stored.keep(shared.changes);
-        let args = tell.args.clone();
-        let taken = other.step(machine, &Changes::new(), self.caller(), &tell.command, args);
-        assert!(matches!(taken.ended, Ended::Done(_)), "{:?}", taken.ended);
-        other.stored.keep(taken.changes);
-        for tell in taken.tells {
-            self.done(machine, other.caller(), &tell.command, tell.args);
+    /// Makes the thing at the first end. Its type is at the others already.
+    fn furnish(machine: &Machine, ends: &mut [Self]) -> Json {
+        let Some((first, others)) = ends.split_first_mut() else { panic!("there are no ends") };
+        let alice = Caller::Local { account: Some(first.account), operator: false };
+        first.done(machine, alice.clone(), "type.publish", json!({"source": BALL}));
+        for other in others {
+            let share = json!({"type": "ball", "server": other.setting.name});
+            let shared = first.step(machine, &Changes::new(), alice.clone(), "type.share", share);
+            let Ended::Forward(tell) = shared.ended else { panic!("it is not sent") };
+            first.stored.keep(shared.changes);
+            let args = tell.args.clone();
+            let taken = other.step(machine, &Changes::new(), first.caller(), &tell.command, args);
+            assert!(matches!(taken.ended, Ended::Done(_)), "{:?}", taken.ended);
+            other.stored.keep(taken.changes);
+            for tell in taken.tells {
+                first.done(machine, other.caller(), &tell.command, tell.args);
+            }
         }
         let ball = json!({"type": "ball", "name": "ball", "values": {"glow": GLOW}});
-        self.done(machine, alice, "element.create", ball)
+        first.done(machine, alice, "element.create", ball)
     }
 
     /// As whom another server knows it.
@@ -714,7 +853,8 @@ impl End {
         args: Json,
     ) -> Left {
         let moves = laid.keys().filter(|key| matches!(key, Key::Transfer(_))).count();
-        let about = format!("{} {command} {moves}", self.setting.name);
+        let life = laid.contains_key(&Key::Node);
+        let about = format!("{} {command} {moves} {life}", self.setting.name);
         let seed = *blake3::hash(about.as_bytes()).as_bytes();
         let mut random = [0; 10];
         random.copy_from_slice(&seed[..10]);

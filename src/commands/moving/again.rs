@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::give::take_back;
 use super::receive::{say_accepted, taken};
 use super::{own_deed, store, told, transfer_id, transfers};
 use crate::commands::token::calling_server;
 use crate::model::{
-    Code, Json, Key, Moved, Problem, Rest, Row, Server, ServerId, Transfer, TransferId,
+    Code, Element, Json, Key, Moved, Problem, Rest, Row, Server, ServerId, Transfer, TransferId,
     TransferRole, TransferState, hex, unhex,
 };
 use crate::presence::{THINGS_MAX, is_newer};
@@ -107,20 +108,24 @@ fn went_back_since(step: &Step<'_>, id: TransferId) -> Result<bool, Halt> {
     Ok(is_reclaimed && began.is_some_and(|began| began > *id.as_bytes()))
 }
 
-/// Lets go of a thing that we own with a lower epoch than the one that we gave away.
+/// Lets go of a thing that we own with a lower epoch than the one that we gave away, or that we gave away
+/// in an earlier life of our store, whatever was done with it since.
 fn yield_to(
     step: &mut Step<'_>,
     server: &Server,
     claim: &DeedClaim,
     is_theirs: bool,
 ) -> Result<bool, Halt> {
+    let is_forgotten = step.stored().transfer(claim.transfer)?.is_none();
     for element in step.elements_with_id(claim.element)? {
         if element.home.is_some() {
             continue;
         }
         let in_transit = element.rests == Some(Rest::Moving(claim.transfer));
         let taken_back = is_theirs && element.epoch == claim.epoch + 1;
-        if in_transit || taken_back || is_newer(claim.epoch, element.epoch) {
+        let given_before = is_forgotten && !came_back_since(step, &element, claim);
+        if in_transit || taken_back || given_before || is_newer(claim.epoch, element.epoch) {
+            let element = not_offered_elsewhere(step, element, claim.transfer)?;
             step.make_copy(&element, server.id)?;
             let moved = Moved {
                 server: server.id,
@@ -133,4 +138,26 @@ fn yield_to(
         }
     }
     Ok(false)
+}
+
+/// Whether a thing carries the word by which we gave it away: then it has come back since.
+fn came_back_since(step: &Step<'_>, element: &Element, claim: &DeedClaim) -> bool {
+    let mut words = element.chain.iter().filter_map(|word| own_deed(step, word));
+    words.any(|word| word.transfer == claim.transfer)
+}
+
+/// Takes back what was offered without a right to it; gives back the thing as it is then.
+fn not_offered_elsewhere(
+    step: &mut Step<'_>,
+    element: Arc<Element>,
+    claimed: TransferId,
+) -> Result<Arc<Element>, Halt> {
+    let Some(Rest::Moving(id)) = element.rests.filter(|rest| *rest != Rest::Moving(claimed)) else {
+        return Ok(element);
+    };
+    if let Some(transfer) = step.stored().transfer(id)? {
+        take_back(step, &transfer)?;
+    }
+    let thawed = step.stored().element(element.world, element.id)?;
+    Ok(thawed.unwrap_or(element))
 }

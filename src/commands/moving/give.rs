@@ -302,12 +302,17 @@ pub(in crate::commands) fn reclaim(step: &mut Step<'_>) -> Result<Json, Halt> {
     let element = step.element_here(step.word("element"))?;
     crate::commands::element_life::check_owner(step, &element, "take back")?;
     let transfer = open_of(step, &element)?;
+    let taken_back = take_back(step, &transfer)?;
+    Ok(shown(step, &taken_back))
+}
+
+/// Takes back all that was offered, without an answer.
+pub(super) fn take_back(step: &mut Step<'_>, transfer: &Transfer) -> Result<Transfer, Halt> {
     let (state, wishes) = giver(transfer.state, GiverHears::Reclaim);
-    let next = Transfer { state, since: step.now, ..transfer.as_ref().clone() };
+    let next = Transfer { state, since: step.now, ..transfer.clone() };
     carry_out(step, &next, wishes)?;
-    let json = shown(step, &next);
-    store(step, next)?;
-    Ok(json)
+    store(step, next.clone())?;
+    Ok(next)
 }
 
 /// The receiver has taken the things.
