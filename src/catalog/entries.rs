@@ -1757,6 +1757,7 @@ pub const COMMANDS: &[Command] = &[
             arg("hash", "blake3 of the content, hex", ArgKind::Text),
             arg("pieces", "how many pieces it came in", ArgKind::Count),
             arg("sealed", "what stays behind", ArgKind::Object),
+            optional("receipts", "the receiver's own words that it took it before", ArgKind::Texts),
         ],
         results: &[],
     },

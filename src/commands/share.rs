@@ -136,6 +136,14 @@ pub(super) fn send_unless_held(
     Ok(())
 }
 
+/// Sends a type of ours to a server whose store went back: it may not hold it any more.
+pub(super) fn send_anew(step: &mut Step<'_>, id: TypeId, server: ServerId) -> Result<(), Halt> {
+    if step.stored().at(Key::TypeHolder(id, server))?.is_some() {
+        send_to(step, id, server)?;
+    }
+    Ok(())
+}
+
 /// Sends a type again to those who hold it: it has grown, or is retired.
 pub(super) fn send_again(step: &mut Step<'_>, id: TypeId) -> Result<(), Halt> {
     for (server, _) in holders(step, id)? {

@@ -107,7 +107,9 @@ fn what_a_receiver_has_decided_stays_decided_but_for_what_is_taken_back_unheard(
 #[test]
 fn a_thing_that_is_moved_has_one_owner_whatever_comes_twice_or_never() {
     for (loses, reclaims) in [(false, false), (true, false), (false, true), (true, true)] {
-        let rules = Rules { loses, reclaims, ..Rules::of(2, THERE) };
+        // Where the ends meet anew from time to time, that is repetition enough.
+        let twice = !(loses && reclaims);
+        let rules = Rules { loses, reclaims, twice, ..Rules::of(2, THERE) };
 
         let found = every_way(rules).unwrap_or_else(|says| panic!("{rules:?}: {says}"));
 
@@ -148,8 +150,19 @@ fn a_thing_that_goes_on_to_a_third_server_has_one_owner() {
 #[test]
 fn a_giver_that_is_put_back_from_before_a_move_ends_with_a_marked_copy() {
     ends_with_a_copy(&[
-        Rules { restores: true, twice: false, ..Rules::of(2, THERE) },
-        Rules { restores: true, twice: false, ..Rules::of(3, ON) },
+        Rules { restores: Some(ATTIC), twice: false, ..Rules::of(2, THERE) },
+        Rules { restores: Some(ATTIC), twice: false, ..Rules::of(2, BACK) },
+        Rules { restores: Some(ATTIC), twice: false, ..Rules::of(3, ON) },
+    ]);
+}
+
+#[test]
+fn a_receiver_that_is_put_back_from_before_a_move_has_the_thing_again() {
+    has_one_owner(&[
+        Rules { restores: Some(KITCHEN), twice: false, ..Rules::of(2, THERE) },
+        Rules { restores: Some(KITCHEN), twice: false, ..Rules::of(2, BACK) },
+        Rules { restores: Some(KITCHEN), twice: false, ..Rules::of(3, ON) },
+        Rules { restores: Some(CELLAR), twice: false, ..Rules::of(3, ON) },
     ]);
 }
 
@@ -161,7 +174,7 @@ fn every_way_that_takes_long_to_search_has_one_owner_in_the_end() {
         Rules { reclaims: true, ..Rules::of(3, EITHER) },
         Rules { twice: false, loses: true, reclaims: true, ..Rules::of(3, ON) },
     ]);
-    ends_with_a_copy(&[Rules { restores: true, ..Rules::of(2, THERE) }]);
+    ends_with_a_copy(&[Rules { restores: Some(ATTIC), ..Rules::of(2, THERE) }]);
 }
 
 /// Searches, and checks that each server can come to be the owner, and alone.
@@ -217,8 +230,8 @@ struct Rules {
     /// Whether an owner may take back without an answer. Where that may get lost too, the ends meet
     /// anew from time to time.
     reclaims: bool,
-    /// Whether the first end may be put back, once, to what it was before anything was moved.
-    restores: bool,
+    /// Which end may be put back, once, to what it was before anything was moved.
+    restores: Option<usize>,
     /// Whether what is told may come a second time.
     twice: bool,
     /// How many ends there are.
@@ -231,7 +244,7 @@ impl Rules {
     /// What is always so.
     const fn of(ends: usize, moves: &'static [(usize, usize)]) -> Self {
         let order = Order::Kept;
-        Self { order, loses: false, reclaims: false, restores: false, twice: true, ends, moves }
+        Self { order, loses: false, reclaims: false, restores: None, twice: true, ends, moves }
     }
 }
 
@@ -297,8 +310,8 @@ enum How {
     Again(usize),
     /// A message is lost for good.
     Lost(usize),
-    /// The first end is put back.
-    Restored,
+    /// An end is put back.
+    Restored(usize),
 }
 
 /// All ends, and what is on its way.
@@ -527,7 +540,7 @@ impl<'m> Search<'m> {
                 format!("{} hears {command} again", NAMES[*to])
             }
             How::Lost(message) => format!("{} is lost", self.messages[message].command),
-            How::Restored => format!("{} is put back", NAMES[ATTIC]),
+            How::Restored(end) => format!("{} is put back", NAMES[end]),
         }
     }
 
@@ -565,8 +578,8 @@ impl<'m> Search<'m> {
                 }
             }
         }
-        if self.rules.restores && !state.is_restored {
-            found.push((How::Restored, self.restored(state)));
+        if let Some(end) = self.rules.restores.filter(|_| !state.is_restored) {
+            found.push((How::Restored(end), self.restored(end, state)));
         }
         for message in 0..self.messages.len() {
             if state.again & (1 << message) != 0 {
@@ -579,25 +592,25 @@ impl<'m> Search<'m> {
         found
     }
 
-    /// The state after the first end was put back: it has another life, in which it has told nothing, and
-    /// the others meet it anew.
-    fn restored(&mut self, state: &State) -> State {
-        let first = &self.ends[ATTIC];
+    /// The state after an end was put back: it has another life, in which it has told nothing, and the
+    /// others meet it anew.
+    fn restored(&mut self, end: usize, state: &State) -> State {
+        let first = &self.ends[end];
         let stored: &dyn Snapshot = &first.stored;
         let node = stored.node().unwrap().unwrap();
         let node = Node { incarnation: first.lives[1], ..node.as_ref().clone() };
         let introduction = first.introduction(1);
         let laid = Changes::from([(Key::Node, Some(Row::Node(Arc::new(node))))]);
         let mut next = State { is_forced: true, is_restored: true, ..state.clone() };
-        next.ends[ATTIC] = self.number(ATTIC, laid);
+        next.ends[end] = self.number(end, laid);
         for (number, message) in self.messages.iter().enumerate() {
-            if message.from == ATTIC {
+            if message.from == end {
                 next.again &= !(1 << number);
             }
         }
-        for other in 1..self.rules.ends {
-            let met = self.message(ATTIC, other, MET.to_owned(), introduction.clone());
-            let lane = self.lane(ATTIC, other);
+        for other in self.all().filter(|other| *other != end) {
+            let met = self.message(end, other, MET.to_owned(), introduction.clone());
+            let lane = self.lane(end, other);
             next.owed[lane] = vec![met];
         }
         next

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::anew::offer_anew;
 use super::give::take_back;
 use super::receive::{say_accepted, taken};
 use super::{own_deed, store, told, transfer_id, transfers};
@@ -16,8 +17,8 @@ use crate::presence::{THINGS_MAX, is_newer};
 use crate::step::{Halt, Step};
 use crate::trust::DeedClaim;
 
-/// A server is met again. Where its store went back, it hears again what it gave us; else it hears what we
-/// took, if we do not know yet that it knows.
+/// A server is met again. Where its store went back, it hears again what it gave us, and what we gave it;
+/// else it hears what we took, if we do not know yet that it knows.
 pub(in crate::commands) fn met_again(
     step: &mut Step<'_>,
     server: ServerId,
@@ -33,7 +34,7 @@ pub(in crate::commands) fn met_again(
             say_accepted(step, &transfer)?;
         }
     }
-    Ok(())
+    if is_another_life { offer_anew(step, server) } else { Ok(()) }
 }
 
 /// A server does not know of a transfer of its own.
@@ -127,17 +128,25 @@ fn yield_to(
         if in_transit || taken_back || given_before || is_newer(claim.epoch, element.epoch) {
             let element = not_offered_elsewhere(step, element, claim.transfer)?;
             step.make_copy(&element, server.id)?;
-            let moved = Moved {
-                server: server.id,
-                epoch: claim.epoch,
-                transfer: claim.transfer,
-                at: step.now,
-            };
-            step.put(Key::Moved(claim.element), Row::Moved(Arc::new(moved)))?;
+            note_moved(step, server, claim)?;
             return Ok(true);
         }
     }
+    // What is not here any more, or not yet again, is theirs all the same.
+    let is_known = step.stored().moved(claim.element)?.is_some_and(|moved| {
+        moved.transfer == claim.transfer || !is_newer(claim.epoch, moved.epoch)
+    });
+    if is_forgotten && !is_known && step.elements_with_id(claim.element)?.is_empty() {
+        note_moved(step, server, claim)?;
+    }
     Ok(false)
+}
+
+/// Notes where a thing is that we gave away.
+fn note_moved(step: &mut Step<'_>, server: &Server, claim: &DeedClaim) -> Result<(), Halt> {
+    let (epoch, transfer) = (claim.epoch, claim.transfer);
+    let moved = Moved { server: server.id, epoch, transfer, at: step.now };
+    step.put(Key::Moved(claim.element), Row::Moved(Arc::new(moved)))
 }
 
 /// Whether a thing carries the word by which we gave it away: then it has come back since.

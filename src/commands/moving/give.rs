@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::receive::forget_pieces;
 use super::{EPOCH_MAX, Values, bad, shown, store, told, transfer_id, transfers};
 use crate::commands::record;
 use crate::commands::token::calling_server;
@@ -146,22 +147,6 @@ fn offer_to(
     let (pieces, hash) =
         package.write().map_err(|mistake| Problem::new(Code::OverLimit, mistake.to_string()))?;
     let called = element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
-    let offer = json!({
-        "transfer": id,
-        "called": called,
-        "into": world,
-        "owner": record::of(step, element.owner)?,
-        "hash": hex(&hash),
-        "pieces": pieces.len(),
-        "sealed": sealed,
-    });
-    told(step, server, "move.offer", offer)?;
-    for (number, piece) in pieces.iter().enumerate() {
-        told(step, server, "move.piece", json!({"transfer": id, "number": number, "data": piece}))?;
-    }
-    for thing in &things {
-        step.rest(thing, Some(Rest::Moving(id)), thing.epoch + 1)?;
-    }
     let transfer = Transfer {
         id,
         role: TransferRole::Giver,
@@ -177,11 +162,46 @@ fn offer_to(
         acknowledged: false,
         since: step.now,
         reason: None,
+        called_off: false,
+        taken_before: Vec::new(),
     };
+    tell_offer(step, &transfer, &[], &pieces)?;
+    super::anew::keep(step, id, &pieces)?;
+    for thing in &things {
+        step.rest(thing, Some(Rest::Moving(id)), thing.epoch + 1)?;
+    }
     let mut json = shown(step, &transfer);
     json["server"] = json!(known.name);
     store(step, transfer)?;
     Ok(json)
+}
+
+/// Tells the receiver what is offered, and its content. `receipts`: its own, where it took it before.
+pub(super) fn tell_offer(
+    step: &mut Step<'_>,
+    transfer: &Transfer,
+    receipts: &[String],
+    pieces: &[String],
+) -> Result<(), Halt> {
+    let id = transfer.id;
+    let mut offer = json!({
+        "transfer": id,
+        "called": transfer.called,
+        "into": transfer.into,
+        "owner": record::of(step, transfer.account)?,
+        "hash": hex(&transfer.hash),
+        "pieces": pieces.len(),
+        "sealed": transfer.sealed,
+    });
+    if !receipts.is_empty() {
+        offer["receipts"] = json!(receipts);
+    }
+    told(step, transfer.other, "move.offer", offer)?;
+    for (number, piece) in pieces.iter().enumerate() {
+        let piece = json!({"transfer": id, "number": number, "data": piece});
+        told(step, transfer.other, "move.piece", piece)?;
+    }
+    Ok(())
 }
 
 /// Checks that whoever gave us a thing has stored that: until then they may take it back.
@@ -283,8 +303,14 @@ fn split_values(
 /// Asks the receiver whether it may be called off: it alone decides.
 fn cancel(step: &mut Step<'_>, element: &Element) -> Result<Json, Halt> {
     let transfer = open_of(step, element)?;
-    told(step, transfer.other, "move.cancel", json!({"transfer": transfer.id}))?;
+    tell_cancel(step, &transfer)?;
+    store(step, Transfer { called_off: true, ..transfer.as_ref().clone() })?;
     Ok(shown(step, &transfer))
+}
+
+/// Asks the receiver whether an offer may be called off.
+pub(super) fn tell_cancel(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
+    told(step, transfer.other, "move.cancel", json!({"transfer": transfer.id}))
 }
 
 fn open_of(step: &Step<'_>, element: &Element) -> Result<Arc<Transfer>, Halt> {
@@ -311,6 +337,7 @@ pub(super) fn take_back(step: &mut Step<'_>, transfer: &Transfer) -> Result<Tran
     let (state, wishes) = giver(transfer.state, GiverHears::Reclaim);
     let next = Transfer { state, since: step.now, ..transfer.clone() };
     carry_out(step, &next, wishes)?;
+    forget_pieces(step, next.id)?;
     store(step, next.clone())?;
     Ok(next)
 }
@@ -376,6 +403,7 @@ pub(in crate::commands) fn refused(step: &mut Step<'_>) -> Result<Json, Halt> {
     if state != transfer.state {
         next.since = step.now;
         next.reason = step.text("reason").map(str::to_owned);
+        forget_pieces(step, next.id)?;
     }
     carry_out(step, &next, wishes)?;
     store(step, next)?;

@@ -2,6 +2,7 @@
 //! somebody's store went back.
 
 mod again;
+mod anew;
 mod give;
 mod held;
 mod receive;
@@ -88,10 +89,15 @@ fn transfer_id(step: &Step<'_>) -> Result<TransferId, Halt> {
     step.word("transfer").parse().map_err(|_| bad("transfer"))
 }
 
-/// What a deed says that we signed, with our key of today or one before it.
+/// What a deed says that we signed.
 fn own_deed(step: &Step<'_>, deed: &[u8]) -> Option<DeedClaim> {
+    own_word(step, DeedKind::Deed, deed)
+}
+
+/// What a word of this kind says that we signed, with our key of today or one before it.
+fn own_word(step: &Step<'_>, kind: DeedKind, word: &[u8]) -> Option<DeedClaim> {
     let node = step.stored().node().ok()??;
     let earlier = node.earlier.iter().filter_map(|record| Some(decode_record(record).ok()?.key));
     let mut keys = std::iter::once(step.setting.keys.public()).chain(earlier);
-    keys.find_map(|key| verify_deed(deed, DeedKind::Deed, &key).ok())
+    keys.find_map(|key| verify_deed(word, kind, &key).ok())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::anew::{receipts_shown, was_taken_before};
 use super::{EPOCH_MAX, Values, bad, own_deed, store, told, transfer_id, transfers};
 use crate::commands::record;
 use crate::commands::token::calling_server;
@@ -22,7 +23,7 @@ use crate::step::{Halt, Step, Verdict, is_system_type, outward_definition};
 use crate::trust::{DeedClaim, DeedKind, issue_deed, verify_deed};
 
 /// Pieces of one transfer at most.
-const PIECES_MAX: u32 = 128;
+pub(super) const PIECES_MAX: u32 = 128;
 /// Transfers that one server has open here at most.
 const OPEN_MAX: usize = 64;
 /// Signed words that a thing carries at most; the oldest go first.
@@ -51,8 +52,11 @@ pub(in crate::commands) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
 
 /// The receiver's end of an offer of which no content has come yet.
 fn offered(step: &mut Step<'_>, server: &Server, id: TransferId) -> Result<Transfer, Halt> {
-    crate::commands::share::check_trusted(step, server)?;
-    check_open(step, server.id)?;
+    let taken_before = receipts_shown(step, id, server.id);
+    if taken_before.is_empty() {
+        crate::commands::share::check_trusted(step, server)?;
+        check_open(step, server.id)?;
+    }
     let world = step.world(Some(step.word("into")))?;
     let user = record::of_user(step, server, "owner")?;
     visit::know(step, server, user, PermissionState::Known, None)?;
@@ -78,6 +82,8 @@ fn offered(step: &mut Step<'_>, server: &Server, id: TransferId) -> Result<Trans
         acknowledged: false,
         since: step.now,
         reason: None,
+        called_off: false,
+        taken_before,
     })
 }
 
@@ -119,7 +125,11 @@ fn arrived(step: &mut Step<'_>, server: &Server, transfer: &Transfer) -> Result<
     let decided = match received(step, server, transfer) {
         Ok((transfer, package)) => {
             store(step, transfer.clone())?;
-            decide(step, server, &transfer, &package)
+            if was_taken_before(step, &transfer) {
+                hear(step, &transfer, ReceiverHears::Yes, None)
+            } else {
+                decide(step, server, &transfer, &package)
+            }
         }
         Err(halt) => Err(halt),
     };
@@ -383,7 +393,7 @@ fn forget_question(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
     Ok(())
 }
 
-fn forget_pieces(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
+pub(super) fn forget_pieces(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
     let all = (Key::Piece(id, 0), Key::Piece(id, u64::MAX));
     for (key, _) in step.stored().rows(&all.0, &all.1, 1 << 10)? {
         step.change(key, None)?;

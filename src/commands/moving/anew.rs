@@ -1,0 +1,129 @@
+//! What a server was offered whose store went back since: it is offered anew. Where that server had taken
+//! it, its own receipts say so, and it takes it again without a question.
+
+use std::sync::Arc;
+
+use serde_bytes::ByteBuf;
+
+use super::give::{tell_cancel, tell_offer};
+use super::receive::{PIECES_MAX, forget_pieces};
+use super::{own_word, transfers};
+use crate::commands::share;
+use crate::model::{
+    Json, Key, Moving, Row, ServerId, Transfer, TransferId, TransferRole, TransferState, hex, unhex,
+};
+use crate::presence::{Package, THINGS_MAX};
+use crate::step::{Halt, Step};
+use crate::trust::DeedKind;
+
+/// How long the content of what was given away is kept, in milliseconds.
+const KEPT_MS: u64 = 30 * 86_400_000;
+/// Transfers that are offered anew at once, at most: the newest.
+const ANEW_MAX: usize = 64;
+
+/// Keeps the content of what is offered.
+pub(super) fn keep(step: &mut Step<'_>, id: TransferId, pieces: &[String]) -> Result<(), Halt> {
+    forget_old(step)?;
+    for (number, piece) in (0..).zip(pieces) {
+        step.put(Key::Piece(id, number), Row::Piece(Arc::new(piece.clone())))?;
+    }
+    Ok(())
+}
+
+fn forget_old(step: &mut Step<'_>) -> Result<(), Halt> {
+    for transfer in transfers(step)? {
+        let is_old = transfer.since.after_ms(KEPT_MS) < step.now;
+        if is_gone(&transfer) && is_old {
+            forget_pieces(step, transfer.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether it was given away.
+fn is_gone(transfer: &Transfer) -> bool {
+    transfer.role == TransferRole::Giver && transfer.state == TransferState::Accepted
+}
+
+/// A server has another life: what is still offered to it, and what it took and as far as we know has
+/// still, it is offered anew.
+pub(super) fn offer_anew(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
+    let mut told = 0;
+    for transfer in transfers(step)?.iter().rev() {
+        let is_open =
+            transfer.role == TransferRole::Giver && transfer.state == TransferState::Offered;
+        if transfer.other != server || !(is_open || is_gone(transfer)) || told >= ANEW_MAX {
+            continue;
+        }
+        if is_gone(transfer) && !has_all(step, transfer)? {
+            continue;
+        }
+        if is_open && transfer.called_off {
+            tell_cancel(step, transfer)?;
+            continue;
+        }
+        let Some((pieces, package)) = content(step, transfer)? else { continue };
+        for packed in &package.things {
+            share::send_anew(step, packed.type_id, server)?;
+        }
+        let receipts: Vec<String> =
+            transfer.things.iter().filter_map(|thing| Some(hex(thing.receipt.as_ref()?))).collect();
+        tell_offer(step, transfer, &receipts, &pieces)?;
+        told += 1;
+    }
+    Ok(())
+}
+
+/// Whether nothing of what was given has gone on from there, or has come back, as far as we know.
+fn has_all(step: &Step<'_>, transfer: &Transfer) -> Result<bool, Halt> {
+    for thing in &transfer.things {
+        let moved = step.stored().moved(thing.element)?;
+        if moved.is_none_or(|moved| {
+            (moved.server, moved.transfer, moved.epoch)
+                != (transfer.other, transfer.id, thing.epoch)
+        }) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The content of an offer, if it is still kept.
+fn content(step: &Step<'_>, transfer: &Transfer) -> Result<Option<(Vec<String>, Package)>, Halt> {
+    let all = (Key::Piece(transfer.id, 0), Key::Piece(transfer.id, u64::MAX));
+    let rows = step.stored().rows(&all.0, &all.1, PIECES_MAX as usize)?;
+    let pieces: Vec<String> = rows
+        .into_iter()
+        .filter_map(|(_, row)| match row {
+            Row::Piece(text) => Some(text.as_ref().clone()),
+            _ => None,
+        })
+        .collect();
+    let package = Package::read(&pieces, &transfer.hash).ok();
+    Ok(package.map(|package| (pieces, package)))
+}
+
+/// Our own receipts that an offer shows, if all of them are for it: then we took it, in a life that our
+/// store knows nothing of.
+pub(super) fn receipts_shown(step: &Step<'_>, id: TransferId, giver: ServerId) -> Vec<ByteBuf> {
+    let shown = step.arg("receipts").as_array().into_iter().flatten().filter_map(Json::as_str);
+    let ours = shown.take(THINGS_MAX).map(|text| {
+        let word = unhex(text)?;
+        let claim = own_word(step, DeedKind::Receipt, &word)?;
+        let is_for = (claim.transfer, claim.giver, claim.receiver);
+        (is_for == (id, giver, step.setting.us)).then(|| word.into())
+    });
+    ours.collect::<Option<Vec<ByteBuf>>>().unwrap_or_default()
+}
+
+/// Whether our receipts are for just the things of a transfer.
+pub(super) fn was_taken_before(step: &Step<'_>, transfer: &Transfer) -> bool {
+    let fits = |(word, thing): (&ByteBuf, &Moving)| {
+        own_word(step, DeedKind::Receipt, word)
+            .is_some_and(|claim| (claim.element, claim.epoch) == (thing.element, thing.epoch))
+    };
+    let words = &transfer.taken_before;
+    !words.is_empty()
+        && words.len() == transfer.things.len()
+        && words.iter().zip(&transfer.things).all(fits)
+}
