@@ -586,25 +586,91 @@ fn a_giver_that_is_put_back_from_before_a_move_yields_when_the_two_meet() {
 }
 
 #[test]
-fn a_giver_that_is_put_back_and_offers_the_thing_anew_before_they_meet_yields_all_the_same() {
-    let [mut attic, mut kitchen] = attic_and_kitchen();
+fn a_giver_that_is_put_back_gives_nothing_away_before_it_has_heard_everybody() {
+    let [attic, mut kitchen, cellar] = attic_kitchen_and_cellar();
     let ball = id_of(&attic, "ball");
-    let backup = back_up(&attic);
-    give_to_bob(&attic, &kitchen);
-    assert_eq!(attic.stop(), 0);
-    assert_eq!(kitchen.stop(), 0);
-    let back = restored(&attic, &backup);
+    let back = put_back_alone(attic, &mut kitchen);
     assert_eq!(value(&back, "ball glow --as alice"), 3);
-    let moved = done(&back, "element move ball bob@kitchen/yard --as alice");
-    assert_eq!(moved["state"], "offered");
+    let to_cellar = "element move ball eve@cellar/vault --as alice";
+
+    let problem = refused(&back, to_cellar, 8, "conflict");
+
+    assert!(text(&problem, "detail").contains("kitchen"), "{problem}");
+    kitchen.restart();
+    let get = ["element", "get", ball.as_str(), "glow"];
+    back.until(&get, |read| read["origin"] == kitchen.ready["server_id"]);
+    assert_eq!(only_owner([&back, &kitchen], &ball), "kitchen");
+    // It has heard of everything by then, and gives away what is its own.
+    back.until(&split("element move rock eve@cellar/vault --as alice"), |moved| {
+        moved["state"] == "offered"
+    });
+    take_in(&cellar);
+    comes_to_own(&cellar, "rock");
+}
+
+#[test]
+fn a_giver_that_is_put_back_and_forgets_the_receiver_takes_back_what_it_offered_since() {
+    let [attic, mut kitchen, cellar] = attic_kitchen_and_cellar();
+    let ball = id_of(&attic, "ball");
+    let back = put_back_alone(attic, &mut kitchen);
+    done(&back, "server rm kitchen");
+    // The cellar has to be heard all the same.
+    let to_cellar = split("element move ball eve@cellar/vault --as alice");
+    let moved = back.until(&to_cellar, |moved| moved["state"] == "offered");
+    let offer = question(&cellar);
 
     kitchen.restart();
 
     let get = ["element", "get", ball.as_str(), "glow"];
     back.until(&get, |read| read["origin"] == kitchen.ready["server_id"]);
-    settle_down([&back, &kitchen]);
-    assert_eq!(only_owner([&back, &kitchen], &ball), "kitchen");
-    assert_ne!(transfer(&back, &text(&moved, "id")).unwrap()["state"], "accepted");
+    assert_eq!(transfer(&back, &text(&moved, "id")).unwrap()["state"], "reclaimed");
+    cellar.until(&["inbox"], |inbox| inbox["items"] == json!([]));
+    assert_eq!(cellar.say(&["approve", &text(&offer, "id")]).exit, 4);
+    assert_eq!(only_owner([&cellar, &kitchen], &ball), "kitchen");
+}
+
+#[test]
+fn a_receiver_that_is_put_back_from_before_a_move_has_the_thing_again() {
+    let [attic, mut kitchen] = attic_and_kitchen();
+    let ball = id_of(&attic, "ball");
+    let backup = back_up(&kitchen);
+    give_to_bob(&attic, &kitchen);
+    assert_eq!(kitchen.stop(), 0);
+
+    let back = restored(&kitchen, &backup);
+    done(&back, "peer connect attic");
+
+    let get = ["element", "get", ball.as_str(), "glow"];
+    back.until(&get, |read| read["origin"] == back.ready["server_id"]);
+    assert_eq!(value(&back, "ball glow --as bob"), 3);
+    assert_eq!(done(&back, "inbox")["items"], json!([]), "it was asked again");
+    assert_eq!(only_owner([&attic, &back], &ball), "kitchen");
+}
+
+/// The attic, with a rock besides the ball, the kitchen, and the cellar, which takes things too.
+fn attic_kitchen_and_cellar() -> [Node; 3] {
+    let nodes = met(["attic", "kitchen", "cellar"]);
+    let [attic, kitchen, cellar] = &nodes;
+    furnish(attic, kitchen);
+    settle(cellar, "eve/vault");
+    done(cellar, "server allow attic");
+    done(attic, "type share ball cellar --as alice");
+    done(attic, "element create ball --name rock --as alice");
+    nodes
+}
+
+/// The attic as it was before it gave the ball to bob, while the kitchen is off.
+fn put_back_alone(mut attic: Node, kitchen: &mut Node) -> Node {
+    let backup = back_up(&attic);
+    give_to_bob(&attic, kitchen);
+    assert_eq!(attic.stop(), 0);
+    assert_eq!(kitchen.stop(), 0);
+    restored(&attic, &backup)
+}
+
+/// Waits until a node has a thing of this name.
+fn comes_to_own(node: &Node, name: &str) {
+    node.until(&["element", "ls"], |listed| names_of(listed).contains(name));
 }
 
 #[test]

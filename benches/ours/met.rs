@@ -127,6 +127,7 @@ impl Met {
             domain: None,
             confirmed_at: None,
             schedule: Some(schedule),
+            settled_in: None,
         };
         let protection = Protection {
             list: list.clone(),

@@ -1832,6 +1832,15 @@ pub const COMMANDS: &[Command] = &[
         results: &[],
     },
     Command {
+        name: "move.settled",
+        short: None,
+        about: "A server has said all that it took from us, after our store went back.",
+        mode: Mode::Change,
+        audience: Audience::Server,
+        args: &[],
+        results: &[],
+    },
+    Command {
         name: "move.went",
         short: None,
         about: "A thing that was given to a server has gone on from there.",

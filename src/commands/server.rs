@@ -374,6 +374,8 @@ pub(super) fn met(step: &mut Step<'_>) -> Result<Json, Halt> {
                 domain: None,
                 confirmed_at: None,
                 schedule: None,
+                // Who is new took nothing of which we know less than they.
+                settled_in: step.stored().node()?.map(|node| node.incarnation),
             }
         }
     };

@@ -70,6 +70,9 @@ pub struct Server {
     /// When it may call; none: at any time.
     #[serde(default)]
     pub schedule: Option<Bounds>,
+    /// The life of our store in which it has said all that it took from us; none: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_in: Option<Incarnation>,
 }
 
 /// What joins us to a caller's server.

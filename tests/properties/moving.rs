@@ -153,6 +153,7 @@ fn a_giver_that_is_put_back_from_before_a_move_ends_with_a_marked_copy() {
         Rules { restores: Some(ATTIC), twice: false, ..Rules::of(2, THERE) },
         Rules { restores: Some(ATTIC), twice: false, ..Rules::of(2, BACK) },
         Rules { restores: Some(ATTIC), twice: false, ..Rules::of(3, ON) },
+        Rules { restores: Some(ATTIC), twice: false, ..Rules::of(3, EITHER) },
     ]);
 }
 

@@ -6,16 +6,19 @@ use serde_json::json;
 
 use super::anew::offer_anew;
 use super::give::take_back;
-use super::receive::{say_accepted, taken};
+use super::receive::{say_accepted, taken, void};
 use super::{own_deed, store, told, transfer_id, transfers};
 use crate::commands::token::calling_server;
 use crate::model::{
-    Code, Element, Json, Key, Moved, Problem, Rest, Row, Server, ServerId, Transfer, TransferId,
-    TransferRole, TransferState, hex, unhex,
+    Code, Element, Json, Key, Moved, Problem, Rest, Row, Server, ServerId, ServerState, Transfer,
+    TransferId, TransferRole, TransferState, hex, unhex,
 };
 use crate::presence::{THINGS_MAX, is_newer};
 use crate::step::{Halt, Step};
 use crate::trust::DeedClaim;
+
+/// Servers that are looked through.
+const SERVERS_MAX: usize = 10_000;
 
 /// A server is met again. Where its store went back, it hears again what it gave us, and what we gave it;
 /// else it hears what we took, if we do not know yet that it knows.
@@ -25,16 +28,58 @@ pub(in crate::commands) fn met_again(
     is_another_life: bool,
 ) -> Result<(), Halt> {
     for transfer in transfers(step)? {
-        let is_ours = transfer.other == server
-            && transfer.role == TransferRole::Receiver
-            && transfer.state == TransferState::Accepted;
-        if is_ours && is_another_life {
-            claim(step, &transfer)?;
-        } else if is_ours && !transfer.acknowledged {
-            say_accepted(step, &transfer)?;
+        if transfer.other != server || transfer.role != TransferRole::Receiver {
+            continue;
+        }
+        match (transfer.state, is_another_life) {
+            (TransferState::Accepted, true) => claim(step, &transfer)?,
+            (TransferState::Accepted, false) if !transfer.acknowledged => {
+                say_accepted(step, &transfer)?;
+            }
+            // It may not know of the offer any more, and give the things to somebody else.
+            (TransferState::Offered, true) => void(step, &transfer)?,
+            _ => {}
         }
     }
-    if is_another_life { offer_anew(step, server) } else { Ok(()) }
+    if !is_another_life {
+        return Ok(());
+    }
+    offer_anew(step, server)?;
+    told(step, server, "move.settled", json!({}))
+}
+
+/// A server has said all that it took from us.
+pub(in crate::commands) fn settled(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let settled_in = step.stored().node()?.map(|node| node.incarnation);
+    let known = Server { settled_in, ..server.as_ref().clone() };
+    step.put(Key::Server(server.id), Row::Server(Arc::new(known)))?;
+    Ok(json!({"id": server.id}))
+}
+
+/// Checks that nobody may have what we are about to give away: a server that was not heard since our store
+/// went back may have taken it.
+pub(super) fn check_settled(step: &Step<'_>) -> Result<(), Halt> {
+    let Some(node) = step.stored().node()? else { return Ok(()) };
+    let key = |bytes| Key::Server(ServerId::from_bytes(bytes));
+    for (_, row) in step.stored().rows(&key([0; 16]), &key([0xff; 16]), SERVERS_MAX)? {
+        let Row::Server(server) = row else { continue };
+        let is_settled = server.settled_in.is_none_or(|life| life == node.incarnation);
+        if !is_settled && server.allowed != ServerState::Denied {
+            let says = format!(
+                "this node was put back, and {} was not heard since: it may have taken things that \
+                 stand here again",
+                server.name
+            );
+            return Err(Problem::new(Code::Conflict, says)
+                .hint(format!(
+                    "try again when it is online; if it is gone for good: freehold server rm {}",
+                    server.name
+                ))
+                .into());
+        }
+    }
+    Ok(())
 }
 
 /// A server does not know of a transfer of its own.

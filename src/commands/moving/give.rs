@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::again::check_settled;
 use super::receive::forget_pieces;
 use super::{EPOCH_MAX, Values, bad, shown, store, told, transfer_id, transfers};
 use crate::commands::record;
@@ -121,6 +122,7 @@ fn offer_to(
     server: ServerId,
     world: &str,
 ) -> Result<Json, Halt> {
+    check_settled(step)?;
     let known = step.server(&server.to_string())?;
     let things = things_of(step, element)?;
     for thing in &things {

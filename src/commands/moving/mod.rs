@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::model::{Code, ElementId, Json, Key, Problem, Row, ServerId, Transfer, TransferId};
 use crate::step::{Halt, Step};
 use crate::trust::{DeedClaim, DeedKind, decode_record, verify_deed};
-pub(super) use again::{claimed, met_again, unknown};
+pub(super) use again::{claimed, met_again, settled, unknown};
 pub(super) use give::{accepted, reclaim, refused, start, went};
 pub(super) use held::{held, put, take};
 pub(super) use receive::{acknowledged, answered, cancelled, offer, piece, reclaimed};

@@ -385,6 +385,12 @@ fn hear(
     Ok(json!({"state": state}))
 }
 
+/// What a server offered in an earlier life of its store counts for nothing.
+pub(super) fn void(step: &mut Step<'_>, transfer: &Transfer) -> Result<(), Halt> {
+    let reason = Some("the server that offered it was put back since".to_owned());
+    hear(step, transfer, ReceiverHears::No, reason).map(|_| ())
+}
+
 fn forget_question(step: &mut Step<'_>, id: TransferId) -> Result<(), Halt> {
     let question = question_of(id);
     if step.stored().inbox(question)?.is_some() {
