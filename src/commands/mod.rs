@@ -155,6 +155,7 @@ pub fn find(name: &str) -> Option<Command> {
         "move.reclaimed" => moving::reclaimed,
         "move.claim" => moving::claimed,
         "move.unknown" => moving::unknown,
+        "move.send" => moving::send,
         "move.settled" => moving::settled,
         "move.went" => moving::went,
         "world.enter" => avatar::enter,

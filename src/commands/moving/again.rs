@@ -19,6 +19,8 @@ use crate::trust::DeedClaim;
 
 /// Servers that are looked through.
 const SERVERS_MAX: usize = 10_000;
+/// Servers that a problem names at most.
+const NAMED_MAX: usize = 10;
 
 /// A server is met again. Where its store went back, it hears again what it gave us, and what we gave it;
 /// else it hears what we took, if we do not know yet that it knows.
@@ -62,24 +64,25 @@ pub(in crate::commands) fn settled(step: &mut Step<'_>) -> Result<Json, Halt> {
 pub(super) fn check_settled(step: &Step<'_>) -> Result<(), Halt> {
     let Some(node) = step.stored().node()? else { return Ok(()) };
     let key = |bytes| Key::Server(ServerId::from_bytes(bytes));
-    for (_, row) in step.stored().rows(&key([0; 16]), &key([0xff; 16]), SERVERS_MAX)? {
-        let Row::Server(server) = row else { continue };
-        let is_settled = server.settled_in.is_none_or(|life| life == node.incarnation);
-        if !is_settled && server.allowed != ServerState::Denied {
-            let says = format!(
-                "this node was put back, and {} was not heard since: it may have taken things that \
-                 stand here again",
-                server.name
-            );
-            return Err(Problem::new(Code::Conflict, says)
-                .hint(format!(
-                    "try again when it is online; if it is gone for good: freehold server rm {}",
-                    server.name
-                ))
-                .into());
+    let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), SERVERS_MAX)?;
+    let unheard = rows.iter().filter_map(|(_, row)| match row {
+        Row::Server(server) if server.allowed != ServerState::Denied => {
+            let is_settled = server.settled_in.is_none_or(|life| life == node.incarnation);
+            (!is_settled).then(|| server.name.as_str())
         }
-    }
-    Ok(())
+        _ => None,
+    });
+    let unheard: Vec<&str> = unheard.take(NAMED_MAX).collect();
+    let Some(first) = unheard.first() else { return Ok(()) };
+    let says = format!(
+        "this node was put back, and has not heard since from {}: there may be what stands here again",
+        unheard.join(", ")
+    );
+    Err(Problem::new(Code::Conflict, says)
+        .hint(format!(
+            "try again when it is online; if it is gone for good: freehold server rm {first}"
+        ))
+        .into())
 }
 
 /// A server does not know of a transfer of its own.

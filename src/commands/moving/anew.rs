@@ -1,14 +1,17 @@
-//! What a server was offered whose store went back since: it is offered anew. Where that server had taken
-//! it, its own receipts say so, and it takes it again without a question.
+//! What a server was offered whose store went back since: it is offered anew, and where it does not know
+//! of that it asks for the content. Where it had taken it, its own receipts say so, and it takes it again
+//! without a question.
 
 use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
+use serde_json::json;
 
-use super::give::{tell_cancel, tell_offer};
+use super::give::{given, offer_of, tell_cancel, tell_content};
 use super::receive::{PIECES_MAX, forget_pieces};
-use super::{own_word, transfers};
+use super::{own_word, told, transfers};
 use crate::commands::share;
+use crate::commands::token::calling_server;
 use crate::model::{
     Json, Key, Moving, Row, ServerId, Transfer, TransferId, TransferRole, TransferState, hex, unhex,
 };
@@ -19,7 +22,7 @@ use crate::trust::DeedKind;
 /// How long the content of what was given away is kept, in milliseconds.
 const KEPT_MS: u64 = 30 * 86_400_000;
 /// Transfers that are offered anew at once, at most: the newest.
-const ANEW_MAX: usize = 64;
+const ANEW_MAX: usize = 256;
 
 /// Keeps the content of what is offered.
 pub(super) fn keep(step: &mut Step<'_>, id: TransferId, pieces: &[String]) -> Result<(), Halt> {
@@ -48,11 +51,11 @@ fn is_gone(transfer: &Transfer) -> bool {
 /// A server has another life: what is still offered to it, and what it took and as far as we know has
 /// still, it is offered anew.
 pub(super) fn offer_anew(step: &mut Step<'_>, server: ServerId) -> Result<(), Halt> {
-    let mut told = 0;
+    let mut offered = 0;
     for transfer in transfers(step)?.iter().rev() {
         let is_open =
             transfer.role == TransferRole::Giver && transfer.state == TransferState::Offered;
-        if transfer.other != server || !(is_open || is_gone(transfer)) || told >= ANEW_MAX {
+        if transfer.other != server || !(is_open || is_gone(transfer)) || offered >= ANEW_MAX {
             continue;
         }
         if is_gone(transfer) && !has_all(step, transfer)? {
@@ -62,16 +65,33 @@ pub(super) fn offer_anew(step: &mut Step<'_>, server: ServerId) -> Result<(), Ha
             tell_cancel(step, transfer)?;
             continue;
         }
-        let Some((pieces, package)) = content(step, transfer)? else { continue };
-        for packed in &package.things {
-            share::send_anew(step, packed.type_id, server)?;
+        if step.stored().row(&Key::Piece(transfer.id, 0))?.is_none() {
+            continue;
         }
         let receipts: Vec<String> =
             transfer.things.iter().filter_map(|thing| Some(hex(thing.receipt.as_ref()?))).collect();
-        tell_offer(step, transfer, &receipts, &pieces)?;
-        told += 1;
+        let mut offer = offer_of(step, transfer)?;
+        offer["receipts"] = json!(receipts);
+        told(step, server, "move.offer", offer)?;
+        offered += 1;
     }
     Ok(())
+}
+
+/// A server asks for the content of what it is offered anew.
+pub(in crate::commands) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
+    let server = calling_server(step)?;
+    let transfer = given(step, server.id)?;
+    let open = transfer.filter(|held| held.state == TransferState::Offered || is_gone(held));
+    if let Some(transfer) = open
+        && let Some((pieces, package)) = content(step, &transfer)?
+    {
+        for packed in &package.things {
+            share::send_anew(step, packed.type_id, server.id)?;
+        }
+        tell_content(step, &transfer, &pieces)?;
+    }
+    Ok(json!({"id": server.id}))
 }
 
 /// Whether nothing of what was given has gone on from there, or has come back, as far as we know.

@@ -167,7 +167,8 @@ fn offer_to(
         called_off: false,
         taken_before: Vec::new(),
     };
-    tell_offer(step, &transfer, &[], &pieces)?;
+    told(step, server, "move.offer", offer_of(step, &transfer)?)?;
+    tell_content(step, &transfer, &pieces)?;
     super::anew::keep(step, id, &pieces)?;
     for thing in &things {
         step.rest(thing, Some(Rest::Moving(id)), thing.epoch + 1)?;
@@ -178,29 +179,27 @@ fn offer_to(
     Ok(json)
 }
 
-/// Tells the receiver what is offered, and its content. `receipts`: its own, where it took it before.
-pub(super) fn tell_offer(
-    step: &mut Step<'_>,
-    transfer: &Transfer,
-    receipts: &[String],
-    pieces: &[String],
-) -> Result<(), Halt> {
-    let id = transfer.id;
-    let mut offer = json!({
-        "transfer": id,
+/// What the receiver is told of an offer.
+pub(super) fn offer_of(step: &Step<'_>, transfer: &Transfer) -> Result<Json, Halt> {
+    Ok(json!({
+        "transfer": transfer.id,
         "called": transfer.called,
         "into": transfer.into,
         "owner": record::of(step, transfer.account)?,
         "hash": hex(&transfer.hash),
-        "pieces": pieces.len(),
+        "pieces": transfer.pieces,
         "sealed": transfer.sealed,
-    });
-    if !receipts.is_empty() {
-        offer["receipts"] = json!(receipts);
-    }
-    told(step, transfer.other, "move.offer", offer)?;
+    }))
+}
+
+/// Tells the receiver the content of an offer.
+pub(super) fn tell_content(
+    step: &mut Step<'_>,
+    transfer: &Transfer,
+    pieces: &[String],
+) -> Result<(), Halt> {
     for (number, piece) in pieces.iter().enumerate() {
-        let piece = json!({"transfer": id, "number": number, "data": piece});
+        let piece = json!({"transfer": transfer.id, "number": number, "data": piece});
         told(step, transfer.other, "move.piece", piece)?;
     }
     Ok(())
@@ -367,7 +366,7 @@ pub(in crate::commands) fn accepted(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 /// A transfer by which we gave, or give, something to a server.
-fn given(step: &Step<'_>, server: ServerId) -> Result<Option<Arc<Transfer>>, Halt> {
+pub(super) fn given(step: &Step<'_>, server: ServerId) -> Result<Option<Arc<Transfer>>, Halt> {
     let held = step.stored().transfer(transfer_id(step)?)?;
     Ok(held.filter(|held| held.other == server && held.role == TransferRole::Giver))
 }

@@ -16,6 +16,7 @@ use crate::model::{Code, ElementId, Json, Key, Problem, Row, ServerId, Transfer,
 use crate::step::{Halt, Step};
 use crate::trust::{DeedClaim, DeedKind, decode_record, verify_deed};
 pub(super) use again::{claimed, met_again, settled, unknown};
+pub(super) use anew::send;
 pub(super) use give::{accepted, reclaim, refused, start, went};
 pub(super) use held::{held, put, take};
 pub(super) use receive::{acknowledged, answered, cancelled, offer, piece, reclaimed};

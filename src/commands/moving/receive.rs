@@ -36,9 +36,14 @@ pub(in crate::commands) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     if let Some(held) = step.stored().transfer(id)? {
         return Ok(json!({"state": held.state}));
     }
+    // With an offer that is made anew the receipts come, if there are any, and no content.
+    let is_again = step.arg("receipts").is_array();
     match offered(step, &server, id) {
         Ok(transfer) => {
             store(step, transfer)?;
+            if is_again {
+                told(step, server.id, "move.send", json!({"transfer": id}))?;
+            }
             Ok(json!({"state": TransferState::Offered}))
         }
         Err(Halt::Problem(problem)) => {
