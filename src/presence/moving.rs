@@ -53,7 +53,11 @@ pub const fn giver(state: TransferState, hears: GiverHears) -> (TransferState, G
         (State::Accepted, GiverHears::Refused | GiverHears::Reclaim) => {
             (State::Accepted, GiverWishes::Nothing)
         }
-        (State::Refused, _) => (State::Refused, GiverWishes::Nothing),
+        // The receiver's store went back to before its no, and then it said yes: too late.
+        (State::Refused, GiverHears::Accepted) => (State::Refused, GiverWishes::SayTakenBack),
+        (State::Refused, GiverHears::Refused | GiverHears::Reclaim) => {
+            (State::Refused, GiverWishes::Nothing)
+        }
         (State::Reclaimed, GiverHears::Refused | GiverHears::Reclaim) => {
             (State::Reclaimed, GiverWishes::Nothing)
         }

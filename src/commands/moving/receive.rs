@@ -12,9 +12,9 @@ use crate::commands::record;
 use crate::commands::token::calling_server;
 use crate::commands::visit;
 use crate::model::{
-    Code, Element, ElementId, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Moving, Name,
-    PermissionState, Problem, Row, Sealed, Server, ServerId, Transfer, TransferId, TransferRole,
-    TransferState, World, hex, unhex,
+    AccountId, Code, Element, ElementId, EntryId, EventKind, InboxEntry, InboxKind, Json, Key,
+    Moving, Name, PermissionState, Problem, Row, Sealed, Server, ServerId, Transfer, TransferId,
+    TransferRole, TransferState, World, hex, unhex,
 };
 use crate::presence::{
     PIECE_BYTES_MAX, Package, Packed, ReceiverHears, ReceiverWishes, is_newer, receiver,
@@ -33,11 +33,14 @@ const CHAIN_MAX: usize = 64;
 pub(in crate::commands) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     let id = transfer_id(step)?;
-    if let Some(held) = step.stored().transfer(id)? {
-        return Ok(json!({"state": held.state}));
-    }
     // With an offer that is made anew the receipts come, if there are any, and no content.
     let is_again = step.arg("receipts").is_array();
+    if let Some(held) = step.stored().transfer(id)? {
+        if is_again && held.other == server.id {
+            return offered_again(step, &held);
+        }
+        return Ok(json!({"state": held.state}));
+    }
     match offered(step, &server, id) {
         Ok(transfer) => {
             store(step, transfer)?;
@@ -53,6 +56,25 @@ pub(in crate::commands) fn offer(step: &mut Step<'_>) -> Result<Json, Halt> {
         }
         Err(halt) => Err(halt),
     }
+}
+
+/// An offer is made anew that is known here all the same: some of it came late. With our own receipts it
+/// was ours before our store went back, whatever was said of it since; else its content may be missing.
+fn offered_again(step: &mut Step<'_>, held: &Transfer) -> Result<Json, Halt> {
+    let taken_before = receipts_shown(step, held.id, held.other);
+    let is_open = held.state == TransferState::Offered;
+    let was_ours = !taken_before.is_empty() && (is_open || held.state == TransferState::Refused);
+    let known = Transfer { taken_before, ..held.clone() };
+    if was_ours && is_open && was_taken_before(step, &known) {
+        return hear(step, &known, ReceiverHears::Yes, None);
+    }
+    if was_ours || (is_open && held.things.is_empty()) {
+        let server = step.server(&held.other.to_string())?;
+        let anew = offered(step, &server, held.id)?;
+        store(step, anew)?;
+        told(step, held.other, "move.send", json!({"transfer": held.id}))?;
+    }
+    Ok(json!({"state": held.state}))
 }
 
 /// The receiver's end of an offer of which no content has come yet.
@@ -543,13 +565,18 @@ pub(super) fn taken(step: &Step<'_>, server: ServerId) -> Result<Option<Arc<Tran
 pub(in crate::commands) fn cancelled(step: &mut Step<'_>) -> Result<Json, Halt> {
     let server = calling_server(step)?;
     match taken(step, server.id)? {
+        // It was ours before our store went back: that was decided, and the content is on its way.
+        Some(transfer) if !transfer.taken_before.is_empty() => Ok(json!({"state": transfer.state})),
         Some(transfer) => {
             let reason = Some("the giver has called it off".to_owned());
             hear(step, &transfer, ReceiverHears::Cancel, reason)
         }
         None => {
-            // It never arrived: then it never will be taken.
+            // It never arrived: then it never will be taken, also where it comes after all.
             let id = transfer_id(step)?;
+            if crate::commands::share::check_trusted(step, &server).is_ok() {
+                store(step, called_off_unseen(step, id, server.id))?;
+            }
             told(
                 step,
                 server.id,
@@ -558,6 +585,28 @@ pub(in crate::commands) fn cancelled(step: &mut Step<'_>) -> Result<Json, Halt> 
             )?;
             Ok(json!({"state": TransferState::Refused}))
         }
+    }
+}
+
+/// What is kept of an offer that was called off before it was heard of.
+fn called_off_unseen(step: &Step<'_>, id: TransferId, giver: ServerId) -> Transfer {
+    Transfer {
+        id,
+        role: TransferRole::Receiver,
+        state: TransferState::Refused,
+        other: giver,
+        account: AccountId::of_server(step.setting.us),
+        called: String::new(),
+        into: String::new(),
+        things: Vec::new(),
+        sealed: Sealed::default(),
+        pieces: 1,
+        hash: [0; 32],
+        acknowledged: false,
+        since: step.now,
+        reason: Some("it was called off before it arrived".to_owned()),
+        called_off: false,
+        taken_before: Vec::new(),
     }
 }
 
