@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use serde_json::json;
 
 use super::give::{given, offer_of, tell_cancel, tell_content};
-use super::receive::{PIECES_MAX, forget_pieces};
+use super::receive::{forget_pieces, pieces_of};
 use super::{own_word, told, transfers};
 use crate::commands::share;
 use crate::commands::token::calling_server;
@@ -84,7 +84,8 @@ pub(in crate::commands) fn send(step: &mut Step<'_>) -> Result<Json, Halt> {
     let transfer = given(step, server.id)?;
     let open = transfer.filter(|held| held.state == TransferState::Offered || is_gone(held));
     if let Some(transfer) = open
-        && let Some((pieces, package)) = content(step, &transfer)?
+        && let pieces = pieces_of(step, &transfer)?
+        && let Ok(package) = Package::read(&pieces, &transfer.hash)
     {
         for packed in &package.things {
             share::send_anew(step, packed.type_id, server.id)?;
@@ -106,21 +107,6 @@ fn has_all(step: &Step<'_>, transfer: &Transfer) -> Result<bool, Halt> {
         }
     }
     Ok(true)
-}
-
-/// The content of an offer, if it is still kept.
-fn content(step: &Step<'_>, transfer: &Transfer) -> Result<Option<(Vec<String>, Package)>, Halt> {
-    let all = (Key::Piece(transfer.id, 0), Key::Piece(transfer.id, u64::MAX));
-    let rows = step.stored().rows(&all.0, &all.1, PIECES_MAX as usize)?;
-    let pieces: Vec<String> = rows
-        .into_iter()
-        .filter_map(|(_, row)| match row {
-            Row::Piece(text) => Some(text.as_ref().clone()),
-            _ => None,
-        })
-        .collect();
-    let package = Package::read(&pieces, &transfer.hash).ok();
-    Ok(package.map(|package| (pieces, package)))
 }
 
 /// Our own receipts that an offer shows, if all of them are for it: then we took it, in a life that our

@@ -23,7 +23,7 @@ use crate::step::{Halt, Step, Verdict, is_system_type, outward_definition};
 use crate::trust::{DeedClaim, DeedKind, issue_deed, verify_deed};
 
 /// Pieces of one transfer at most.
-pub(super) const PIECES_MAX: u32 = 128;
+const PIECES_MAX: u32 = 128;
 /// Transfers that one server has open here at most.
 const OPEN_MAX: usize = 64;
 /// Signed words that a thing carries at most; the oldest go first.
@@ -186,17 +186,21 @@ fn received(
     Ok((Transfer { things, ..transfer.clone() }, package))
 }
 
-fn content(step: &Step<'_>, transfer: &Transfer) -> Result<Package, Halt> {
-    let last = Key::Piece(transfer.id, u64::from(transfer.pieces - 1));
+/// The pieces of a transfer that are kept here, in order.
+pub(super) fn pieces_of(step: &Step<'_>, transfer: &Transfer) -> Result<Vec<String>, Halt> {
+    let last = Key::Piece(transfer.id, u64::from(transfer.pieces.max(1) - 1));
     let rows = step.stored().rows(&Key::Piece(transfer.id, 0), &last, PIECES_MAX as usize)?;
-    let texts: Vec<String> = rows
+    Ok(rows
         .into_iter()
         .filter_map(|(_, row)| match row {
             Row::Piece(text) => Some(text.as_ref().clone()),
             _ => None,
         })
-        .collect();
-    Package::read(&texts, &transfer.hash)
+        .collect())
+}
+
+fn content(step: &Step<'_>, transfer: &Transfer) -> Result<Package, Halt> {
+    Package::read(&pieces_of(step, transfer)?, &transfer.hash)
         .map_err(|mistake| Problem::new(Code::BadBody, mistake.to_string()).into())
 }
 
