@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::look;
 use super::record;
 use super::share;
 use super::token::calling_server;
 use super::visit;
 use crate::model::{
-    Account, AccountId, Code, Element, ElementId, Guest, Json, Key, Level, PermissionState,
-    Presence, Problem, Row, Server, ServerId, SystemType, TypeDefinition, Visitor, Whereabouts,
-    World, WorldId,
+    Account, AccountId, Code, Element, ElementId, Guest, Json, Key, PermissionState, Presence,
+    Problem, Row, Server, ServerId, SystemType, TypeDefinition, Visitor, Whereabouts, World,
+    WorldId,
 };
 use crate::step::{Actor, Halt, Step};
 
@@ -22,14 +23,12 @@ const GUESTS_MAX: usize = 1_000;
 const GUESTS_OF_SERVER_MAX: usize = 250;
 /// Accounts whose whereabouts are looked through.
 const PRESENCES_MAX: usize = 10_000;
-/// Things that a look shows at most.
-const SEEN_MAX: usize = 200;
 /// Stands for the world of who is not at the server that is asked.
 const NOT_THERE: WorldId = WorldId::from_bytes([0; 16]);
 /// The attribute by which an element is the way to a world.
-const PORTAL: &str = "portal";
+pub(super) const PORTAL: &str = "portal";
 
-fn presence_of(step: &Step<'_>, account: AccountId) -> Result<Presence, Halt> {
+pub(super) fn presence_of(step: &Step<'_>, account: AccountId) -> Result<Presence, Halt> {
     let held = step.stored().presence(account)?;
     Ok(held.map_or_else(|| Presence::nowhere(account, step.now), |held| held.as_ref().clone()))
 }
@@ -38,7 +37,7 @@ fn keep(step: &mut Step<'_>, presence: Presence) -> Result<(), Halt> {
     step.put(Key::Presence(presence.account), Row::Presence(Arc::new(presence)))
 }
 
-fn world_by_id(step: &Step<'_>, id: WorldId) -> Result<Arc<World>, Halt> {
+pub(super) fn world_by_id(step: &Step<'_>, id: WorldId) -> Result<Arc<World>, Halt> {
     let held = step.stored().world(id)?;
     held.ok_or_else(|| Problem::new(Code::NotFound, "that world is gone").into())
 }
@@ -83,7 +82,7 @@ fn portal(step: &mut Step<'_>, account: AccountId, text: &str) -> Result<Option<
         }
         Whereabouts::There { server, world, .. } => {
             // Who shows nothing has no ways out either.
-            let room = match look_there(step, server, world) {
+            let room = match look::look_there(step, server, world) {
                 Err(Halt::Problem(_)) => return Ok(None),
                 room => room?,
             };
@@ -356,7 +355,7 @@ fn come_home(
     keep(step, home)
 }
 
-fn presences(step: &Step<'_>) -> Result<Vec<Arc<Presence>>, Halt> {
+pub(super) fn presences(step: &Step<'_>) -> Result<Vec<Arc<Presence>>, Halt> {
     let key = |bytes| Key::Presence(AccountId::from_bytes(bytes));
     let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), PRESENCES_MAX)?;
     Ok(rows
@@ -451,7 +450,7 @@ pub(super) fn all_gone(step: &mut Step<'_>) -> Result<(), Halt> {
 
 // In our worlds.
 
-fn guests(step: &Step<'_>) -> Result<Vec<Arc<Guest>>, Halt> {
+pub(super) fn guests(step: &Step<'_>) -> Result<Vec<Arc<Guest>>, Halt> {
     let key = |bytes| Key::Guest(AccountId::from_bytes(bytes));
     let rows = step.stored().rows(&key([0; 16]), &key([0xff; 16]), GUESTS_MAX + 1)?;
     Ok(rows
@@ -634,196 +633,4 @@ fn stand_out(step: &mut Step<'_>, account: AccountId, world: WorldId) -> Result<
     let current = step.stored().element(world, account.avatar())?;
     let held = step.type_of(avatar.type_id)?;
     step.remove_element(current.as_deref().unwrap_or(&avatar), &held)
-}
-
-// Looking.
-
-/// What is in a world: things, people, and ways out.
-pub(super) fn look(step: &mut Step<'_>) -> Result<Json, Halt> {
-    if step.call.caller.server().is_some() {
-        let id: WorldId =
-            step.word("at").parse().map_err(|_| crate::step::not_offered(step.word("at")))?;
-        let user = step.known_user()?.map(|user| user.account);
-        let guest = match user {
-            Some(account) => step.stored().guest(account)?,
-            None => None,
-        };
-        if guest.is_none_or(|guest| guest.world != id) {
-            return Err(crate::step::not_offered(step.word("at")).into());
-        }
-        return seen(step, id);
-    }
-    if let Some(text) = step.text("at") {
-        let id = step.world(Some(text))?.id;
-        return seen(step, id);
-    }
-    let account = step.acting()?;
-    match presence_of(step, account.id)?.place {
-        Whereabouts::Nowhere => Err(Problem::new(Code::NotFound, "you are in no world")
-            .hint("go into one with: freehold world enter WORLD")
-            .into()),
-        Whereabouts::Here(id) => seen(step, id),
-        Whereabouts::There { server, world, .. } => look_there(step, server, world),
-    }
-}
-
-/// What is in a world of another server, as it says.
-fn look_there(step: &mut Step<'_>, server: ServerId, world: WorldId) -> Result<Json, Halt> {
-    let args = json!({"at": world});
-    let mut answer = step.ask_server(server, "world.look", &world.to_string(), args, None)??;
-    let known = step.stored().server(server)?;
-    answer["server"] = json!(known.map(|known| known.name.to_string()));
-    Ok(answer)
-}
-
-fn seen(step: &mut Step<'_>, id: WorldId) -> Result<Json, Halt> {
-    let world = world_by_id(step, id)?;
-    let page = step.select(Actor::Caller, id, "", None, SEEN_MAX)?;
-    let (mut things, mut exits, mut people) = (Vec::new(), Vec::new(), Vec::new());
-    for element in &page.found {
-        let name =
-            element.name.as_ref().map_or_else(|| element.id.to_string(), ToString::to_string);
-        if element.id == element.owner.avatar() {
-            people.push(person(step, element)?);
-            continue;
-        }
-        let held = step.type_of(element.type_id)?;
-        match step.read_value(Actor::Caller, element, PORTAL) {
-            Ok(reading) => {
-                exits.push(json!({"id": element.id, "name": name, "to": reading.value}));
-            }
-            Err(Halt::Problem(_)) => {
-                things.push(json!({
-                    "id": element.id,
-                    "name": name,
-                    "type": held.definition.name,
-                    "avatar": kind_of(step, element, &held)?,
-                }));
-            }
-            Err(halt) => return Err(halt),
-        }
-    }
-    let description = match step.stored().element(id, id.element())? {
-        Some(element) => step
-            .read_value(Actor::Caller, &element, "description")
-            .map(|reading| reading.value)
-            .unwrap_or_default(),
-        None => Json::Null,
-    };
-    Ok(json!({
-        "id": id,
-        "name": name_of(step, &world)?,
-        "server": step.setting.name,
-        "description": description,
-        "things": things,
-        "people": people,
-        "exits": exits,
-        "more": page.next.is_some(),
-    }))
-}
-
-/// Somebody in a world as others see them.
-fn person(step: &Step<'_>, avatar: &Element) -> Result<Json, Halt> {
-    let account = step.stored().account(avatar.owner)?;
-    let guest = step.stored().guest(avatar.owner)?;
-    let (name, home) = match (&account, &guest) {
-        (Some(account), _) => (account.name.to_string(), step.setting.name.to_string()),
-        (None, Some(guest)) => {
-            let home = step.stored().server(guest.home)?;
-            let home = home.map_or_else(|| guest.home.to_string(), |home| home.name.to_string());
-            (guest.name.clone(), home)
-        }
-        (None, None) => (avatar.owner.to_string(), String::new()),
-    };
-    Ok(json!({
-        "id": avatar.id,
-        "account": avatar.owner,
-        "name": name,
-        "server": home,
-        "position": step.stored().position(avatar.owner),
-    }))
-}
-
-/// Where the accounts of this server are.
-pub(super) fn whereabouts(step: &mut Step<'_>) -> Result<Json, Halt> {
-    let mut items = Vec::new();
-    if step.arg("all") == &Json::Bool(true) {
-        for guest in guests(step)? {
-            items.push(guest_shown(step, &guest)?);
-        }
-    }
-    for presence in presences(step)? {
-        let account = step.stored().account(presence.account)?;
-        let (server, world, name): (Option<ServerId>, Option<WorldId>, Option<String>) =
-            match &presence.place {
-                Whereabouts::Nowhere => (None, None, None),
-                Whereabouts::Here(id) => {
-                    let world = step.stored().world(*id)?;
-                    let name = world.map(|world| name_of(step, &world)).transpose()?;
-                    (Some(step.setting.us), Some(*id), name)
-                }
-                Whereabouts::There { server, world, name } => {
-                    (Some(*server), Some(*world), Some(name.clone()))
-                }
-            };
-        let avatar: ElementId = presence.account.avatar();
-        items.push(json!({
-            "id": presence.account,
-            "name": account.map(|account| account.name.to_string()),
-            "kind": "player",
-            "avatar": avatar,
-            "server": server,
-            "world": world,
-            "world_name": name,
-            "returns": presence.returns.is_some(),
-            "since": presence.since.to_string(),
-        }));
-    }
-    Ok(json!({"items": items, "next": null}))
-}
-
-/// Somebody of another server who is in a world of ours.
-fn guest_shown(step: &Step<'_>, guest: &Guest) -> Result<Json, Halt> {
-    let world = step.stored().world(guest.world)?;
-    let home = step.stored().server(guest.home)?;
-    Ok(json!({
-        "id": guest.account,
-        "name": guest.name,
-        "kind": "proxy",
-        "home": home.map_or_else(|| guest.home.to_string(), |home| home.name.to_string()),
-        "avatar": guest.account.avatar(),
-        "server": step.setting.us,
-        "world": guest.world,
-        "world_name": world.map(|world| name_of(step, &world)).transpose()?,
-        "since": guest.since.to_string(),
-    }))
-}
-
-/// What makes an element act: a person here (`player`), code that runs here (`local`), or somebody or
-/// something at another server (`proxy`); none where nothing does.
-pub(super) fn kind_of(
-    step: &Step<'_>,
-    element: &Element,
-    held: &TypeDefinition,
-) -> Result<Option<&'static str>, Halt> {
-    if element.id == element.owner.avatar() {
-        let is_ours = step.stored().account(element.owner)?.is_some();
-        return Ok(Some(if is_ours { "player" } else { "proxy" }));
-    }
-    // Another server does not learn here that there is something of which it may see nothing.
-    let level = match step.call.caller.server() {
-        Some(server) => step.level_for(held, server)?,
-        None => Level::Private,
-    };
-    let mut actions = held.definition.actions.values().filter(|action| action.level >= level);
-    let is_there = element.home.is_none() && held.home.is_none();
-    Ok(match actions.next() {
-        None => element.home.is_some().then_some("proxy"),
-        Some(_) if is_there => Some("local"),
-        Some(first) => {
-            let runs_here =
-                element.home.is_none() && (first.portable || actions.any(|action| action.portable));
-            Some(if runs_here { "local" } else { "proxy" })
-        }
-    })
 }

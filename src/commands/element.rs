@@ -30,7 +30,7 @@ pub(super) fn show(step: &mut Step<'_>) -> Result<Json, Halt> {
         "hash": hex(&element_type.definition.hash()),
         "sets": step.sets_of(&element)?,
         "owner": owner.map(|owner| owner.name.to_string()),
-        "avatar": super::avatar::kind_of(step, &element, &element_type)?,
+        "avatar": super::look::kind_of(step, &element, &element_type)?,
         "values": values,
     }))
 }

@@ -13,6 +13,7 @@ mod group;
 mod inbox;
 mod job;
 mod key;
+mod look;
 mod moving;
 mod page;
 mod protection;
@@ -160,9 +161,9 @@ pub fn find(name: &str) -> Option<Command> {
         "move.went" => moving::went,
         "world.enter" => avatar::enter,
         "world.leave" => avatar::leave,
-        "world.look" => avatar::look,
+        "world.look" => look::look,
         "avatar.become" => avatar::become_type,
-        "avatar.ls" => avatar::whereabouts,
+        "avatar.ls" => look::whereabouts,
         "avatar.enter" => avatar::let_in,
         "avatar.leave" => avatar::let_out,
         "avatar.placed" => avatar::placed,
