@@ -46,7 +46,7 @@ fn main() -> Result<(), Fault> {
     let map = Map::of(held());
     let home = folder.path().join("home");
     fs::create_dir(&home)?;
-    let store = Store::open(Folder(home), Arc::new(|_| Contact::default()))?;
+    let store = Store::open(Folder(home), Arc::new(|_: ServerId| Contact::default()))?;
     store.keep(values());
     store.flush_cache();
     let view = store.view()?;

@@ -36,8 +36,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use freehold::model::{
-    Answers, Call, Caller, Changes, Code, Contact, Element, Json, Layered, Problem, Snapshot,
-    TypeDefinition,
+    Answers, Call, Caller, Changes, Code, Contact, Element, Json, Layered, Problem, ServerId,
+    Snapshot, TypeDefinition,
 };
 use freehold::script::Machine;
 use freehold::step::{Actor, Command, Halt, Setting, Step};
@@ -74,7 +74,8 @@ fn main() -> Result<(), Fault> {
     let mut unknown = AtDoor::unknown(&met);
     let own_call = Call { caller: Caller::Node, ..call.clone() };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let store = Store::open(Folder(folder.path().to_owned()), Arc::new(|_| Contact::default()))?;
+    let store =
+        Store::open(Folder(folder.path().to_owned()), Arc::new(|_: ServerId| Contact::default()))?;
     store.commit(&met.rows()?)?;
     let (hot, view, nothing_new) = (Hot::new(&store)?, store.view()?, Changes::new());
     let turn = Layered { top: &nothing_new, below: &hot };

@@ -332,7 +332,8 @@ fn copied_with_an_open_call(attic: &mut Node, kitchen: &mut Node) -> (PathBuf, S
 
 /// Lets the newest turn of a node that does not run be of a later time, which it gives back.
 fn move_last_turn(node: &Node, later_ms: u64) -> Timestamp {
-    let store = Store::open(Folder(node.home.clone()), Arc::new(|_| Contact::default())).unwrap();
+    let store =
+        Store::open(Folder(node.home.clone()), Arc::new(|_: ServerId| Contact::default())).unwrap();
     let last = store.view().unwrap().last_row(&Key::Turn(0), &Key::Turn(u64::MAX)).unwrap();
     let Some((key, Row::Turn(turn))) = last else { panic!("there is no turn") };
     let at = turn.at.after_ms(later_ms);
@@ -358,7 +359,8 @@ fn count_on(attic: &mut Node, kitchen: &Node) {
     assert_eq!(attic.stop(), 0);
     let server: ServerId = kitchen.ready["server_id"].as_str().unwrap().parse().unwrap();
     let outbox = Row::Outbox(Arc::new(Outbox { last: MANY, open: Vec::new() }));
-    let store = Store::open(Folder(attic.home.clone()), Arc::new(|_| Contact::default())).unwrap();
+    let store = Store::open(Folder(attic.home.clone()), Arc::new(|_: ServerId| Contact::default()))
+        .unwrap();
     store.commit(&Changes::from([(Key::Outbox(server), Some(outbox))])).unwrap();
     drop(store);
     attic.restart();

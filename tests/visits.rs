@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use dice::Dice;
 use freehold::model::{
-    AccountId, Act, Changes, Code, Contact, Fleeting, Key, Level, Name, Problem, Row, Snapshot,
-    SystemType, WorldId, hex,
+    AccountId, Act, Changes, Code, Contact, Fleeting, Key, Level, Name, Problem, Row, ServerId,
+    Snapshot, SystemType, WorldId, hex,
 };
 use freehold::store::{Folder, Store};
 use freehold::trust::{Inception, Record, RecordKind};
@@ -1389,7 +1389,8 @@ fn the_avatars_of_a_home_of_before_are_brought_up_to_date() {
     let [mut attic] = homes(["attic"]);
     assert_eq!(attic.stop(), 0);
     let key = Key::Type(SystemType::Avatar.id());
-    let store = Store::open(Folder(attic.home.clone()), Arc::new(|_| Contact::default())).unwrap();
+    let store = Store::open(Folder(attic.home.clone()), Arc::new(|_: ServerId| Contact::default()))
+        .unwrap();
     let held = store.view().unwrap().row(&key).unwrap();
     let Some(Row::Type(held)) = held else { panic!("there is no type") };
     let mut before = held.as_ref().clone();

@@ -8,7 +8,7 @@ use freehold::model::{
     Node, Row, ServerId, SignedRecord, Timestamp, TypeDefinition, TypeId, World, WorldId,
 };
 use freehold::script::read_type;
-use freehold::store::{Contacts, Store};
+use freehold::store::{Outside, Store};
 
 use crate::floor::mixed::mixed;
 use crate::floor::rounds::Fault;
@@ -49,8 +49,8 @@ const RECORD_BYTES: usize = 280;
 const FILLED_AT_ONCE: usize = 50_000;
 
 /// Contacts of a node that knows nobody.
-pub(crate) fn nobody() -> Contacts {
-    Arc::new(|_| Contact::default())
+pub(crate) fn nobody() -> Arc<dyn Outside> {
+    Arc::new(|_: ServerId| Contact::default())
 }
 
 /// Puts a household and so many elements into a new store.

@@ -12,7 +12,7 @@ use freehold::model::{
     SignedRecord,
 };
 use freehold::node::{self, Engine, Ground, Mark, Outlet, Threads};
-use freehold::store::{Contacts, Folder, Store};
+use freehold::store::{Folder, Outside, Store};
 use freehold::turn::{Effect, Input, QUEUE_MAX};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ const RECORD_BYTES: usize = 280;
 const IN_FLIGHT_MAX: u64 = 4;
 
 /// Contacts of a node that knows nobody.
-pub(crate) fn nobody() -> Contacts {
+pub(crate) fn nobody() -> Arc<dyn Outside> {
     Arc::new(|_| Contact::default())
 }
 

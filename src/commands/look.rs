@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::avatar::{PORTAL, guests, name_of, presence_of, presences, world_by_id};
+use super::server;
 use crate::model::{
-    Code, Element, ElementId, Guest, Json, Level, Problem, ServerId, TypeDefinition, Whereabouts,
-    WorldId,
+    Code, Element, ElementId, Guest, Json, Problem, ServerId, TypeDefinition, Whereabouts, WorldId,
 };
 use crate::step::{Actor, Halt, Step};
 
@@ -106,11 +106,7 @@ fn person(step: &Step<'_>, avatar: &Element) -> Result<Json, Halt> {
     let guest = step.stored().guest(avatar.owner)?;
     let (name, home) = match (&account, &guest) {
         (Some(account), _) => (account.name.to_string(), step.setting.name.to_string()),
-        (None, Some(guest)) => {
-            let home = step.stored().server(guest.home)?;
-            let home = home.map_or_else(|| guest.home.to_string(), |home| home.name.to_string());
-            (guest.name.clone(), home)
-        }
+        (None, Some(guest)) => (guest.name.clone(), server::name_of(step, guest.home)),
         (None, None) => (avatar.owner.to_string(), String::new()),
     };
     Ok(json!({
@@ -163,12 +159,11 @@ pub(super) fn whereabouts(step: &mut Step<'_>) -> Result<Json, Halt> {
 /// Somebody of another server who is in a world of ours.
 fn guest_shown(step: &Step<'_>, guest: &Guest) -> Result<Json, Halt> {
     let world = step.stored().world(guest.world)?;
-    let home = step.stored().server(guest.home)?;
     Ok(json!({
         "id": guest.account,
         "name": guest.name,
         "kind": "proxy",
-        "home": home.map_or_else(|| guest.home.to_string(), |home| home.name.to_string()),
+        "home": server::name_of(step, guest.home),
         "avatar": guest.account.avatar(),
         "server": step.setting.us,
         "world": guest.world,
@@ -188,12 +183,10 @@ pub(super) fn kind_of(
         let is_ours = step.stored().account(element.owner)?.is_some();
         return Ok(Some(if is_ours { "player" } else { "proxy" }));
     }
-    // Another server does not learn here that there is something of which it may see nothing.
-    let level = match step.call.caller.server() {
-        Some(server) => step.level_for(held, server)?,
-        None => Level::Private,
-    };
-    let mut actions = held.definition.actions.values().filter(|action| action.level >= level);
+    // Nobody learns here that there is something of which they may see nothing.
+    let standing = step.standing(Actor::Caller, element, held)?;
+    let actions = held.definition.actions.values();
+    let mut actions = actions.filter(|action| step.is_offered(standing, held, action));
     let is_there = element.home.is_none() && held.home.is_none();
     Ok(match actions.next() {
         None => element.home.is_some().then_some("proxy"),

@@ -458,3 +458,9 @@ fn known_looks(step: &Step<'_>) -> Result<BTreeSet<String>, Halt> {
     });
     Ok(names.chain([step.setting.name.looks()]).collect())
 }
+
+/// What a server is called here; its id, where it is not known.
+pub(super) fn name_of(step: &Step<'_>, server: ServerId) -> String {
+    let known = step.stored().server(server).ok().flatten();
+    known.map_or_else(|| server.to_string(), |known| known.name.to_string())
+}

@@ -115,8 +115,7 @@ pub(super) fn holders_json(step: &Step<'_>, id: TypeId) -> Result<Json, Halt> {
     // Revision 0 was sent, and not taken yet.
     let taken = holders(step, id)?.into_iter().filter(|(_, revision)| *revision > 0);
     let shown = taken.map(|(server, revision)| {
-        let known = step.stored().server(server).ok().flatten();
-        let name = known.map_or_else(|| server.to_string(), |known| known.name.to_string());
+        let name = super::server::name_of(step, server);
         json!({"id": server, "name": name, "revision": revision})
     });
     Ok(shown.collect())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::record;
+use super::server;
 use super::visit;
 use crate::model::{
     Account, AccountId, Caller, Code, EntryId, EventKind, InboxEntry, InboxKind, Json, Key, Name,
@@ -26,11 +27,6 @@ fn id_of(account: AccountId, server: ServerId) -> EntryId {
     EntryId::of_hash(hash.finalize().as_bytes())
 }
 
-fn server_name(step: &Step<'_>, server: ServerId) -> String {
-    let known = step.stored().server(server).ok().flatten();
-    known.map_or_else(|| server.to_string(), |known| known.name.to_string())
-}
-
 fn shown(step: &Step<'_>, held: &Permission) -> Json {
     let account = step.stored().account(held.account).ok().flatten();
     let acts: Vec<Json> =
@@ -40,7 +36,7 @@ fn shown(step: &Step<'_>, held: &Permission) -> Json {
         "role": "given",
         "user": account.map_or_else(|| held.account.to_string(), |account| account.name.to_string()),
         "account": held.account,
-        "server": server_name(step, held.server),
+        "server": server::name_of(step, held.server),
         "server_id": held.server,
         "state": state_at(held, step.now),
         "since": held.since.to_string(),

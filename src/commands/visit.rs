@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::record::{self, Proven};
+use super::server;
 use super::token::calling_server;
 use crate::model::{
     AccountId, ActsFor, Code, Json, Key, Name, PermissionState, Place, Problem, Row, Server,
@@ -44,14 +45,13 @@ pub(super) fn ls(step: &mut Step<'_>) -> Result<Json, Halt> {
 }
 
 fn shown(step: &Step<'_>, held: &Visitor) -> Json {
-    let home = step.stored().server(held.home).ok().flatten();
     json!({
         "id": held.account,
         "role": "held",
         "name": held.name,
         "user": held.name,
         "account": held.account,
-        "server": home.map_or_else(|| held.home.to_string(), |home| home.name.to_string()),
+        "server": server::name_of(step, held.home),
         "server_id": held.home,
         "state": if held.ends_at.is_some_and(|end| end <= step.now) {
             json!("ended")
@@ -86,8 +86,8 @@ pub(super) fn visitor_named(step: &mut Step<'_>, text: &str) -> Result<Option<Ar
     Ok(all.iter().find(|held| held.is_called(home.id, name)).cloned())
 }
 
-/// Makes a user known here, or brings what is known up to date. They have
-/// proven that they are at home there.
+/// Makes a user known here, or brings what is known up to date. They have proven that they are at home
+/// there.
 pub(super) fn know(
     step: &mut Step<'_>,
     home: &Server,
@@ -136,8 +136,7 @@ pub(super) fn yield_name(step: &mut Step<'_>, name: &Name) -> Result<(), Halt> {
     step.change(looks, None)?;
     let id = AccountId::from_bytes(id);
     let Some(held) = step.stored().visitor(id)? else { return Ok(()) };
-    let home = step.stored().server(held.home)?;
-    let home = home.map_or_else(|| held.home.to_string(), |home| home.name.to_string());
+    let home = server::name_of(step, held.home);
     let renamed = Visitor { name: format!("{home}.{}", held.name), ..held.as_ref().clone() };
     step.put(Key::Visitor(id), Row::Visitor(Arc::new(renamed)))
 }

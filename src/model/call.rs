@@ -178,7 +178,7 @@ pub enum Question {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<ActsFor>,
         /// Whether an action asks: then it is for nobody, since the caller's rights are never lent.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         by_action: bool,
     },
     /// Who is the server that somebody calls by this name? Asked of the first peers' hellos.
@@ -241,12 +241,8 @@ pub struct Tell {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<ActsFor>,
     /// Whether our word does not go along: an action tells it whose type is of somebody else.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_unvouched: bool,
-}
-
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// A user for whom a server acts.

@@ -232,15 +232,11 @@ pub struct Action {
     #[serde(default)]
     pub ancestor: Option<TypeId>,
     /// Whether it runs where a copy of its type stands, instead of at the type's home.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub portable: bool,
     /// Whether what it listens to is accepted, or refused, where it cannot run; none: as the event says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above_accepts: Option<bool>,
-}
-
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 impl Action {
@@ -399,7 +395,7 @@ pub struct TypeDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<ServerId>,
     /// Whether nothing of it is for servers that are not on its list, for now.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub public_off: bool,
     /// Actions that are not for servers that are not on its list, for now.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

@@ -203,12 +203,8 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<SignedRecord>,
     /// Whether the key is new, and those on our lists have not been given new protection ids.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_rekeyed: bool,
-}
-
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// Numbers of one lane that one turn holds: `first` to `last`.

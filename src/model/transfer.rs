@@ -98,15 +98,11 @@ pub struct Transfer {
     /// Why it was refused.
     pub reason: Option<String>,
     /// Whether its owner has called it off: it is not offered again.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub called_off: bool,
     /// Our own receipts that it was offered with: we took it before, and our store went back since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taken_before: Vec<ByteBuf>,
-}
-
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 /// Where a thing is that was ours.

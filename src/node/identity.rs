@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::clock;
 use super::home::{Home, HomeError};
+use super::hub::Known;
 use super::start::{StartError, open_store};
 use crate::model::{
     Account, AccountId, Changes, Code, Damaged, Incarnation, Job, JobId, JobStatus, Json, Key,
@@ -233,7 +234,7 @@ pub enum Signer {
 /// A node runs there, the words are not its own, or nothing can be written; then nothing has changed.
 pub fn rekey(path: &Path, signer: &Signer) -> Result<Json, Problem> {
     let (home, _) = Home::open(path).map_err(StartError::from)?;
-    let store = open_store(&home, Arc::default())?;
+    let store = open_store(&home, Known::default())?;
     let view = store.view()?;
     let node = (&view as &dyn Snapshot).node()?.ok_or_else(|| {
         Problem::new(Code::Usage, "there is no node in this home").hint("see: freehold run")

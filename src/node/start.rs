@@ -13,7 +13,7 @@ use super::clock;
 use super::command::{self, Origin};
 use super::engine::{self, Engine, Ground, Outlet, Threads};
 use super::home::{ApiFile, Home, HomeError};
-use super::hub::{ContactBook, Hub, HubGround, HubMessage, QUEUE_MAX, root_of};
+use super::hub::{Hub, HubGround, HubMessage, Known, QUEUE_MAX, root_of};
 use super::identity::identity;
 use super::pinned::Pinned;
 use super::reader::{Asker, Readers};
@@ -446,8 +446,8 @@ impl Node {
         }
         let (settings, given) = home.settings()?;
         let bootstrap = home.bootstrap(options.bootstrap.as_deref())?;
-        let contacts: ContactBook = Arc::default();
-        let store = open_store(&home, contacts.clone())?;
+        let known = Known::default();
+        let store = open_store(&home, known.clone())?;
         store.bound_cache(settings.cache_mib.clamp(1, CACHE_MIB_MAX) * 1024 * 1024);
         let name = options.name.clone().or_else(|| settings.name.clone());
         let (node, keys) = identity(&home, &store, name).map_err(|error| aside(&store, error))?;
@@ -520,7 +520,7 @@ impl Node {
             network: bootstrap.network.clone(),
             listen: listen.clone(),
             limit: settings.limit(),
-            contacts,
+            known,
             readers: readers.clone(),
             engine: engine.clone(),
             commands,
@@ -874,16 +874,8 @@ fn entry_ticket<'a>(command: &str, args: &'a Json) -> Option<&'a str> {
     (command == "world.enter" && TicketText::is_one(world)).then_some(world)
 }
 
-pub(super) fn open_store(home: &Home, contacts: ContactBook) -> Result<Arc<Store>, StartError> {
-    let look = move |server: ServerId| {
-        contacts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&server)
-            .cloned()
-            .unwrap_or_default()
-    };
-    Ok(Arc::new(Store::open(Folder(home.path().to_owned()), Arc::new(look))?))
+pub(super) fn open_store(home: &Home, known: Known) -> Result<Arc<Store>, StartError> {
+    Ok(Arc::new(Store::open(Folder(home.path().to_owned()), Arc::new(known))?))
 }
 
 fn net_config(

@@ -1,7 +1,6 @@
 //! The store: the truth in one file, the cache in the other.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use redb::Durability;
 
@@ -12,11 +11,22 @@ use super::file::{self, CommitError, File, OpenError};
 use super::place::{Place, Which};
 use crate::model::{AccountId, Changes, Contact, Damaged, Json, Key, Row, ServerId, Snapshot};
 
-/// What is known of contacts, handed in: it is stored nowhere.
-pub type Contacts = Arc<dyn Fn(ServerId) -> Contact + Send + Sync>;
+/// What a state says that is stored nowhere: it is handed in, and is as it is now.
+pub trait Outside: Send + Sync {
+    /// What is known of the contact with a server.
+    fn contact(&self, server: ServerId) -> Contact;
 
-/// Where people in our worlds went last. Who moves writes it; it is stored nowhere.
-pub type Positions = Arc<Mutex<HashMap<AccountId, Json>>>;
+    /// Where somebody in a world of ours went last, if they moved since they came.
+    fn position(&self, _account: AccountId) -> Option<Json> {
+        None
+    }
+}
+
+impl<F: Fn(ServerId) -> Contact + Send + Sync> Outside for F {
+    fn contact(&self, server: ServerId) -> Contact {
+        self(server)
+    }
+}
 
 /// Both files.
 pub struct Store {
@@ -24,8 +34,7 @@ pub struct Store {
     home: RwLock<Option<Arc<File>>>,
     cache: Arc<Cache>,
     decoded: Arc<Decoded>,
-    contacts: Contacts,
-    positions: Positions,
+    outside: Arc<dyn Outside>,
 }
 
 /// The stored state of the last commit.
@@ -35,8 +44,7 @@ pub struct View {
     decoded: Arc<Decoded>,
     /// None: it may be from before a commit or from after it.
     generation: Option<Generation>,
-    contacts: Contacts,
-    positions: Positions,
+    outside: Arc<dyn Outside>,
 }
 
 impl Store {
@@ -44,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// The truth cannot be opened.
-    pub fn open(place: impl Place, contacts: Contacts) -> Result<Self, OpenError> {
+    pub fn open(place: impl Place, outside: Arc<dyn Outside>) -> Result<Self, OpenError> {
         let home = File::open(&place, Which::Home)?;
         let cache = match File::open(&place, Which::Cache) {
             Err(OpenError::Damaged { name, aside, source }) => {
@@ -61,8 +69,7 @@ impl Store {
             home: RwLock::new(Some(Arc::new(home))),
             cache: Arc::new(Cache::new(cache)),
             decoded: Arc::default(),
-            contacts,
-            positions: Positions::default(),
+            outside,
         })
     }
 
@@ -87,14 +94,8 @@ impl Store {
             cache: self.cache.clone(),
             decoded: self.decoded.clone(),
             generation,
-            contacts: self.contacts.clone(),
-            positions: self.positions.clone(),
+            outside: self.outside.clone(),
         })
-    }
-
-    /// Where people in our worlds went last.
-    pub fn positions(&self) -> &Positions {
-        &self.positions
     }
 
     /// Commits changes of the truth durably. They are whole there, or not at all.
@@ -208,10 +209,10 @@ impl Snapshot for View {
     }
 
     fn contact(&self, server: ServerId) -> Contact {
-        (self.contacts)(server)
+        self.outside.contact(server)
     }
 
     fn position(&self, account: AccountId) -> Option<Json> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner).get(&account).cloned()
+        self.outside.position(account)
     }
 }

@@ -22,11 +22,31 @@ pub(super) struct Decoded(Mutex<Held>);
 /// Invariant: a row that is held is the same in every state from its generation to the newest one.
 #[derive(Default)]
 struct Held {
-    rows: HashMap<Key, (Generation, Change)>,
+    rows: HashMap<Key, HeldRow>,
+    /// Of all rows together.
     bytes: usize,
     newest: u64,
     /// Commits that run. What is read meanwhile may be from before them or from after.
     commits: u32,
+}
+
+struct HeldRow {
+    from: Generation,
+    row: Change,
+    bytes: usize,
+}
+
+impl Held {
+    fn remove(&mut self, key: &Key) {
+        if let Some(held) = self.rows.remove(key) {
+            self.bytes -= held.bytes;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.bytes = 0;
+    }
 }
 
 impl Decoded {
@@ -43,7 +63,7 @@ impl Decoded {
     /// A row in the state of a generation, if it is held.
     pub(super) fn get(&self, at: Generation, key: &Key) -> Option<Change> {
         let held = self.held();
-        held.rows.get(key).filter(|(from, _)| *from <= at).map(|(_, row)| row.clone())
+        held.rows.get(key).filter(|held| held.from <= at).map(|held| held.row.clone())
     }
 
     /// Holds a row as the state of a generation has it, if that is the newest one. `bytes`: of what is
@@ -53,12 +73,13 @@ impl Decoded {
         if held.commits > 0 || at.0 != held.newest {
             return;
         }
-        held.bytes += bytes + ROW_BYTES;
-        if held.bytes > BYTES_MAX {
-            held.rows.clear();
-            held.bytes = bytes + ROW_BYTES;
+        let bytes = bytes + ROW_BYTES;
+        held.remove(key);
+        if held.bytes + bytes > BYTES_MAX {
+            held.clear();
         }
-        held.rows.insert(key.clone(), (at, row.clone()));
+        held.bytes += bytes;
+        held.rows.insert(key.clone(), HeldRow { from: at, row: row.clone(), bytes });
     }
 
     /// A commit of these changes begins.
@@ -66,9 +87,7 @@ impl Decoded {
         let mut held = self.held();
         held.commits += 1;
         if !held.rows.is_empty() {
-            for key in changes.keys() {
-                held.rows.remove(key);
-            }
+            changes.keys().for_each(|key| held.remove(key));
         }
     }
 
@@ -87,8 +106,7 @@ impl Decoded {
     pub(super) fn forget(&self) {
         let mut held = self.held();
         held.newest += 1;
-        held.rows.clear();
-        held.bytes = 0;
+        held.clear();
     }
 }
 

@@ -12,7 +12,7 @@ mod hot;
 mod place;
 
 pub use backup::{BackupError, Beside, restore};
-pub use both::{Contacts, Positions, Store, View};
+pub use both::{Outside, Store, View};
 pub use file::{CommitError, OpenError, SCHEMA};
 pub use hot::Hot;
 pub use place::{Folder, Place, Which};

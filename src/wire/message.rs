@@ -133,12 +133,8 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub acts: Vec<Fleeting>,
     /// Whether the sender is about to stop.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub parting: bool,
-}
-
-const fn is_false(flag: &bool) -> bool {
-    !*flag
 }
 
 impl Batch {

@@ -10,7 +10,7 @@ use freehold::model::{
 };
 use freehold::script::Machine;
 use freehold::step::Setting;
-use freehold::store::{Contacts, Store};
+use freehold::store::{Outside, Store};
 use freehold::trust::{Inception, KeyPair, Record, RecordKind};
 use freehold::turn::{Done, Effect, Input, Turns};
 use jiff::tz::TimeZone;
@@ -166,7 +166,7 @@ pub(crate) fn name_here(thing: Thing) -> String {
 }
 
 /// No contact with anybody: the network is not what is looked at.
-pub(crate) fn no_contacts() -> Contacts {
+pub(crate) fn no_contacts() -> Arc<dyn Outside> {
     Arc::new(|_: ServerId| Contact::default())
 }
 

@@ -12,7 +12,7 @@ use freehold::model::{
 };
 use freehold::post::{self, Arrival, AskOut, Door, Inbound, InboundEffect, Outbound};
 use freehold::script::Machine;
-use freehold::store::{Contacts, Hot, Store, View};
+use freehold::store::{Hot, Outside, Store, View};
 use freehold::turn::{self, Done, ItemAnswer, Read, Told, Turns};
 use freehold::wire::{
     self, FRAME_HEAD, MessageKind, Report, Request, Response, TellAnswer, encode_request,
@@ -225,7 +225,7 @@ pub(crate) struct Process<'m> {
 type Book = Arc<Mutex<BTreeSet<ServerId>>>;
 
 /// What commands see of contacts.
-fn contacts_in(book: &Book) -> Contacts {
+fn contacts_in(book: &Book) -> Arc<dyn Outside> {
     let book = book.clone();
     Arc::new(move |server: ServerId| Contact {
         connected: book.lock().unwrap().contains(&server),

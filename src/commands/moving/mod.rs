@@ -31,14 +31,13 @@ fn bad(what: &str) -> Halt {
 }
 
 fn shown(step: &Step<'_>, held: &Transfer) -> Json {
-    let other = step.stored().server(held.other).ok().flatten();
     let things: Vec<ElementId> = held.things.iter().map(|thing| thing.element).collect();
     json!({
         "id": held.id,
         "role": held.role,
         "state": held.state,
         "name": held.called,
-        "server": other.map_or_else(|| held.other.to_string(), |other| other.name.to_string()),
+        "server": super::server::name_of(step, held.other),
         "world": held.into,
         "things": things,
         "sealed": held.sealed.is_sealed(),

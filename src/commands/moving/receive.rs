@@ -26,6 +26,8 @@ use crate::trust::{DeedClaim, DeedKind, issue_deed, verify_deed};
 const PIECES_MAX: u32 = 128;
 /// Transfers that one server has open here at most.
 const OPEN_MAX: usize = 64;
+/// Transfers of one server that are kept here at most, whatever has become of them.
+const KEPT_MAX: usize = 10_000;
 /// Signed words that a thing carries at most; the oldest go first.
 const CHAIN_MAX: usize = 64;
 
@@ -114,15 +116,19 @@ fn offered(step: &mut Step<'_>, server: &Server, id: TransferId) -> Result<Trans
     })
 }
 
-/// Checks that a server has not too much open here.
+/// Checks that a server has not too much open here, nor made too many offers.
 fn check_open(step: &Step<'_>, server: ServerId) -> Result<(), Halt> {
-    let open = |held: &&Arc<Transfer>| {
-        held.other == server
-            && held.role == TransferRole::Receiver
-            && held.state == TransferState::Offered
-    };
-    if transfers(step)?.iter().filter(open).count() >= OPEN_MAX {
+    let all = transfers(step)?;
+    let of_server =
+        |held: &&Arc<Transfer>| held.other == server && held.role == TransferRole::Receiver;
+    let kept = all.iter().filter(of_server);
+    let open = kept.clone().filter(|held| held.state == TransferState::Offered);
+    if open.count() >= OPEN_MAX {
         let says = "too many offers wait for an answer here";
+        return Err(Problem::new(Code::OverLimit, says).into());
+    }
+    if kept.count() >= KEPT_MAX {
+        let says = "that server has made more offers here than are kept";
         return Err(Problem::new(Code::OverLimit, says).into());
     }
     Ok(())
@@ -578,7 +584,9 @@ pub(in crate::commands) fn cancelled(step: &mut Step<'_>) -> Result<Json, Halt> 
         None => {
             // It never arrived: then it never will be taken, also where it comes after all.
             let id = transfer_id(step)?;
-            if crate::commands::share::check_trusted(step, &server).is_ok() {
+            let may_offer = crate::commands::share::check_trusted(step, &server)
+                .and_then(|()| check_open(step, server.id));
+            if may_offer.is_ok() {
                 store(step, called_off_unseen(step, id, server.id))?;
             }
             told(

@@ -30,6 +30,7 @@ use crate::model::{
 use crate::net;
 use crate::post::{Feeds, Inbound, Input as PostInput, Outbound};
 use crate::step::Setting;
+use crate::store::Outside;
 use crate::turn::{Effect, ItemAnswer};
 use crate::wire::{Report, TellAnswer};
 
@@ -89,8 +90,24 @@ pub(super) enum HubMessage {
     Stop(oneshot::Sender<()>),
 }
 
-/// What is known of contacts, shared with those who only look.
-pub(super) type ContactBook = Arc<Mutex<HashMap<ServerId, Contact>>>;
+/// What the hub knows that is stored nowhere, shared with those who only look.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    contacts: Arc<Mutex<HashMap<ServerId, Contact>>>,
+    /// Where people in our worlds went last.
+    positions: Arc<Mutex<HashMap<AccountId, Json>>>,
+}
+
+impl Outside for Known {
+    fn contact(&self, server: ServerId) -> Contact {
+        let contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        contacts.get(&server).cloned().unwrap_or_default()
+    }
+
+    fn position(&self, account: AccountId) -> Option<Json> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner).get(&account).cloned()
+    }
+}
 
 /// What the hub stands on.
 pub(super) struct HubGround {
@@ -101,7 +118,7 @@ pub(super) struct HubGround {
     pub(super) network: String,
     pub(super) listen: Vec<String>,
     pub(super) limit: Limit,
-    pub(super) contacts: ContactBook,
+    pub(super) known: Known,
     pub(super) readers: Arc<Readers>,
     pub(super) engine: Engine,
     pub(super) commands: mpsc::Sender<net::Command>,
@@ -496,7 +513,7 @@ impl Hub {
     }
 
     fn note(&self, server: ServerId, change: impl FnOnce(&mut Contact)) {
-        let mut book = self.ground.contacts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.ground.known.contacts.lock().unwrap_or_else(PoisonError::into_inner);
         if book.len() < CONTACTS_MAX || book.contains_key(&server) {
             let contact = book.entry(server).or_default();
             change(contact);

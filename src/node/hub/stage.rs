@@ -277,8 +277,8 @@ impl Hub {
 
     /// Notes where somebody in a world of ours went; who comes has not moved there yet.
     fn note_position(&self, act: &Fleeting) {
-        let positions = self.ground.readers.store.positions();
-        let mut positions = positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut positions =
+            self.ground.known.positions.lock().unwrap_or_else(PoisonError::into_inner);
         match &act.act {
             Act::Move(to) => {
                 positions.insert(act.account, to.clone());
