@@ -75,12 +75,12 @@ pub(super) fn check_settled(step: &Step<'_>) -> Result<(), Halt> {
     let unheard: Vec<&str> = unheard.take(NAMED_MAX).collect();
     let Some(first) = unheard.first() else { return Ok(()) };
     let says = format!(
-        "this node was put back, and has not heard since from {}: there may be what stands here again",
+        "this node was put back, and has not heard from {} since: what stands here again may be there",
         unheard.join(", ")
     );
     Err(Problem::new(Code::Conflict, says)
         .hint(format!(
-            "try again when it is online; if it is gone for good: freehold server rm {first}"
+            "reach it with: freehold peer connect {first}; if it is gone for good: freehold server rm {first}"
         ))
         .into())
 }
